@@ -1,0 +1,296 @@
+//! Arithmetic over element types, as PyTorch defines it: integers wrap, NaN propagates through
+//! `max` and `min`, casts from float to integer go through i64.
+
+use crate::dtype::DType;
+
+/// A type that a kernel computes in.
+pub trait Element: Copy + PartialEq + PartialOrd + Send + Sync + 'static {
+    const DTYPE: DType;
+    const ZERO: Self;
+    const ONE: Self;
+    /// The smallest value (minus infinity for floats): the identity of `max`.
+    const LOWEST: Self;
+    /// The largest value: the identity of `min`.
+    const HIGHEST: Self;
+    /// A launch's scalar: floats take the first form, integers the second.
+    fn from_scalar(float: f64, int: i64) -> Self;
+    fn to_f64(self) -> f64;
+    fn to_i64(self) -> i64;
+    fn is_nan(self) -> bool {
+        false
+    }
+    fn is_true(self) -> bool {
+        self != Self::ZERO
+    }
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn neg(self) -> Self;
+    fn abs(self) -> Self;
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        if self > other || self.is_nan() { self } else { other }
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        if self < other || self.is_nan() { self } else { other }
+    }
+}
+
+macro_rules! integer {
+    ($($type:ident $dtype:ident $abs:ident),*) => {$(
+        impl Element for $type {
+            const DTYPE: DType = DType::$dtype;
+            const ZERO: Self = 0;
+            const ONE: Self = 1;
+            const LOWEST: Self = $type::MIN;
+            const HIGHEST: Self = $type::MAX;
+            #[inline(always)]
+            fn from_scalar(_float: f64, int: i64) -> Self {
+                int as $type
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+            #[inline(always)]
+            fn to_i64(self) -> i64 {
+                self as i64
+            }
+            #[inline(always)]
+            fn add(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+            #[inline(always)]
+            fn sub(self, other: Self) -> Self {
+                self.wrapping_sub(other)
+            }
+            #[inline(always)]
+            fn mul(self, other: Self) -> Self {
+                self.wrapping_mul(other)
+            }
+            #[inline(always)]
+            fn neg(self) -> Self {
+                self.wrapping_neg()
+            }
+            #[inline(always)]
+            fn abs(self) -> Self {
+                integer!($abs self)
+            }
+        }
+    )*};
+    (signed $value:ident) => { $value.wrapping_abs() };
+    (unsigned $value:ident) => { $value };
+}
+integer!(u8 U8 unsigned, i8 I8 signed, i16 I16 signed, i32 I32 signed, i64 I64 signed);
+
+/// PyTorch's bool: one byte. Any byte but zero reads as true (a file may hold others), so it is
+/// not a Rust `bool`.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct Bool(pub u8);
+
+impl Bool {
+    #[inline(always)]
+    pub const fn new(value: bool) -> Self {
+        Self(value as u8)
+    }
+    #[inline(always)]
+    pub const fn get(self) -> bool {
+        self.0 != 0
+    }
+}
+
+impl PartialEq for Bool {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl PartialOrd for Bool {
+    #[inline(always)]
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        self.get().partial_cmp(&other.get())
+    }
+}
+
+impl Element for Bool {
+    const DTYPE: DType = DType::Bool;
+    const ZERO: Self = Self(0);
+    const ONE: Self = Self(1);
+    const LOWEST: Self = Self(0);
+    const HIGHEST: Self = Self(1);
+    #[inline(always)]
+    fn from_scalar(_float: f64, int: i64) -> Self {
+        Self::new(int != 0)
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self.get() as u8 as f64
+    }
+    #[inline(always)]
+    fn to_i64(self) -> i64 {
+        self.get() as i64
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Self::new(self.get() | other.get())
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Self::new(self.get() ^ other.get())
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        Self::new(self.get() & other.get())
+    }
+    #[inline(always)]
+    fn neg(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self
+    }
+}
+
+/// f32 and f64. The transcendental functions are in `math`, branch-free, so that loops over them
+/// are vectorised.
+pub trait Float: Element {
+    const EPSILON: Self;
+    const NAN: Self;
+    fn from_f64(value: f64) -> Self;
+    fn div(self, other: Self) -> Self;
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    fn sqrt(self) -> Self;
+    fn floor(self) -> Self;
+    fn ceil(self) -> Self;
+    fn trunc(self) -> Self;
+    fn round_even(self) -> Self;
+    fn copysign(self, sign: Self) -> Self;
+    fn is_finite(self) -> bool;
+    fn exp(self) -> Self;
+    fn exp2(self) -> Self;
+    fn exp_m1(self) -> Self;
+    fn ln(self) -> Self;
+    fn ln_1p(self) -> Self;
+    fn log2(self) -> Self;
+    fn log10(self) -> Self;
+    fn tanh(self) -> Self;
+    fn erf(self) -> Self;
+    fn sin(self) -> Self;
+    fn cos(self) -> Self;
+    fn pow(self, exponent: Self) -> Self;
+    /// `1 / (1 + exp(-x))`
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
+        Self::ONE.div(Self::ONE.add(self.neg().exp()))
+    }
+}
+
+macro_rules! float {
+    ($type:ident, $dtype:ident, $math:ident) => {
+        impl Element for $type {
+            const DTYPE: DType = DType::$dtype;
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const LOWEST: Self = $type::NEG_INFINITY;
+            const HIGHEST: Self = $type::INFINITY;
+            #[inline(always)]
+            fn from_scalar(float: f64, _int: i64) -> Self {
+                float as $type
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+            #[inline(always)]
+            fn to_i64(self) -> i64 {
+                self as i64
+            }
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                self != self
+            }
+            #[inline(always)]
+            fn add(self, other: Self) -> Self {
+                self + other
+            }
+            #[inline(always)]
+            fn sub(self, other: Self) -> Self {
+                self - other
+            }
+            #[inline(always)]
+            fn mul(self, other: Self) -> Self {
+                self * other
+            }
+            #[inline(always)]
+            fn neg(self) -> Self {
+                -self
+            }
+            #[inline(always)]
+            fn abs(self) -> Self {
+                $type::abs(self)
+            }
+        }
+
+        impl Float for $type {
+            const EPSILON: Self = $type::EPSILON;
+            const NAN: Self = $type::NAN;
+            #[inline(always)]
+            fn from_f64(value: f64) -> Self {
+                value as $type
+            }
+            #[inline(always)]
+            fn div(self, other: Self) -> Self {
+                self / other
+            }
+            #[inline(always)]
+            fn mul_add(self, a: Self, b: Self) -> Self {
+                $type::mul_add(self, a, b)
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                $type::sqrt(self)
+            }
+            #[inline(always)]
+            fn floor(self) -> Self {
+                $type::floor(self)
+            }
+            #[inline(always)]
+            fn ceil(self) -> Self {
+                $type::ceil(self)
+            }
+            #[inline(always)]
+            fn trunc(self) -> Self {
+                $type::trunc(self)
+            }
+            #[inline(always)]
+            fn round_even(self) -> Self {
+                $type::round_ties_even(self)
+            }
+            #[inline(always)]
+            fn copysign(self, sign: Self) -> Self {
+                $type::copysign(self, sign)
+            }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                $type::is_finite(self)
+            }
+            float!(forward $math: exp, exp2, exp_m1, ln, ln_1p, log2, log10, tanh, erf, sin, cos);
+            #[inline(always)]
+            fn pow(self, exponent: Self) -> Self {
+                crate::math::$math::pow(self, exponent)
+            }
+        }
+    };
+    (forward $math:ident: $($function:ident),*) => {$(
+        #[inline(always)]
+        fn $function(self) -> Self {
+            crate::math::$math::$function(self)
+        }
+    )*};
+}
+float!(f32, F32, single);
+float!(f64, F64, double);

@@ -1,0 +1,14 @@
+//! The kernels of the rustorch device. They know nothing of torch, Python or FFI: a kernel takes
+//! [`view::View`]s and [`view::Attrs`], and is reached by [`ops::launch`] alone.
+
+pub mod convert;
+pub mod dtype;
+pub mod element;
+pub mod error;
+pub mod isa;
+pub mod lanes;
+pub mod loops;
+pub mod math;
+pub mod ops;
+pub mod threads;
+pub mod view;

@@ -1,0 +1,5 @@
+//! The loops that drive every pointwise op, copy and cast over strided views.
+
+pub mod copy;
+pub mod iterate;
+pub mod pointwise;

@@ -1,0 +1,230 @@
+//! The one loop under every pointwise op: blocks of elements that fit the first-level cache,
+//! loaded (cast, gathered) where an operand is not dense or of another type, computed by the row's
+//! block loop, and stored (cast, scattered) likewise. Dense operands are used in place.
+
+use std::mem::MaybeUninit;
+
+use super::copy::Cast;
+use super::iterate::Space;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::isa::{self, Level};
+use crate::ops::Expression;
+use crate::ops::row::{Block, INPUTS, SCALARS, Scalars};
+use crate::threads;
+use crate::view::{Attrs, View};
+
+/// Elements of a block: with four operands of eight bytes it stays within half of a small L1.
+pub const BLOCK: usize = 512;
+/// Elements of a task; fixed, so that the thread count never moves a boundary.
+const TASK: usize = 32 * 1024;
+
+/// Views: output, then inputs, all of the output's shape (broadcast by zero strides). Ints: the
+/// compute dtype's code, then the scalars as integers; floats: the scalars as floats.
+pub fn launch(expression: &dyn Expression, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    let compute = attrs.ints.first().and_then(|&code| DType::from_code(code as u8));
+    let compute = compute.ok_or_else(|| Error::Runtime("the compute dtype is missing or unknown".into()))?;
+    let Some(block) = expression.block(compute.compute()) else {
+        return Error::dtype(compute);
+    };
+    let mut scalars = Scalars::default();
+    for (at, &int) in attrs.ints[1..].iter().take(SCALARS).enumerate() {
+        scalars.ints[at] = int;
+    }
+    for (at, &float) in attrs.floats.iter().take(SCALARS).enumerate() {
+        scalars.floats[at] = float;
+    }
+    let (output, inputs) = views.split_first().ok_or_else(|| Error::Runtime("no operands".into()))?;
+    if inputs.len() != block.arity {
+        return Err(Error::Runtime(format!("expected {} inputs, got {}", block.arity, inputs.len())));
+    }
+    for input in inputs {
+        if input.sizes() != output.sizes() {
+            return Err(Error::Shape(format!(
+                "the size of an input {:?} must match the output's {:?}",
+                input.sizes(),
+                output.sizes()
+            )));
+        }
+    }
+    match inputs {
+        [a] => run(&block, &scalars, [output, a]),
+        [a, b] => run(&block, &scalars, [output, a, b]),
+        [a, b, c] => run(&block, &scalars, [output, a, b, c]),
+        [a, b, c, d] => run(&block, &scalars, [output, a, b, c, d]),
+        _ => Err(Error::Runtime("a pointwise op has at most four inputs".into())),
+    }
+}
+
+/// How an operand's elements reach a block.
+#[derive(Clone, Copy)]
+struct Operand {
+    data: *mut u8,
+    size: usize,
+    /// Dense along the iteration, and of the block's type: used in place everywhere.
+    linear: bool,
+    /// Dense along the innermost dimension, and of the block's type.
+    dense_rows: bool,
+    cast: Cast,
+}
+
+// SAFETY: an address and a shape; tasks write disjoint ranges of the output.
+unsafe impl Send for Operand {}
+// SAFETY: as above.
+unsafe impl Sync for Operand {}
+
+#[repr(align(64))]
+struct Buffer([MaybeUninit<u64>; BLOCK]);
+
+impl Buffer {
+    const fn new() -> Self {
+        Self([MaybeUninit::uninit(); BLOCK])
+    }
+}
+
+fn run<const OPERANDS: usize>(block: &Block, scalars: &Scalars, views: [&View<'_>; OPERANDS]) -> Result<()> {
+    let space = Space::of(views);
+    if space.numel == 0 {
+        return Ok(());
+    }
+    let level = isa::level();
+    let inner = space.inner();
+    let mut operands = [None; OPERANDS];
+    for (at, view) in views.iter().enumerate() {
+        let wanted = if at == 0 { block.output } else { block.input };
+        let same = view.dtype() == wanted;
+        let cast = if at == 0 { Cast::new(wanted, view.dtype())? } else { Cast::new(view.dtype(), wanted)? };
+        let dense_rows = same && inner.strides[at] == 1;
+        operands[at] = Some(Operand {
+            data: view.bytes(),
+            size: view.dtype().size(),
+            linear: dense_rows && space.dims.len() == 1,
+            dense_rows,
+            cast,
+        });
+    }
+    let operands = operands.map(|operand| operand.expect("set above"));
+    let all_linear = operands.iter().all(|operand| operand.linear);
+    // Rows long enough are cut into blocks one by one, so that dense rows are used in place;
+    // short ones are gathered, many to a block.
+    let long_rows = inner.size >= BLOCK / 2;
+    threads::parallel_chunks(space.numel, TASK, space.numel, |range| {
+        if all_linear {
+            let at = |operand: &Operand| operand.data.wrapping_add(range.start * operand.size);
+            // SAFETY: dense operands of the block's types, valid over the whole iteration.
+            unsafe { call(block, level, range.len(), &operands, scalars, at) };
+        } else if long_rows {
+            space.rows(range.start, range.end, |offsets, count| {
+                let mut done = 0;
+                while done < count {
+                    let piece = BLOCK.min(count - done);
+                    let offsets: [isize; OPERANDS] =
+                        std::array::from_fn(|at| offsets[at] + done as isize * inner.strides[at]);
+                    piece_of_row(block, level, &operands, scalars, inner.strides, offsets, piece);
+                    done += piece;
+                }
+            });
+        } else {
+            let mut start = range.start;
+            while start < range.end {
+                let end = (start + BLOCK).min(range.end);
+                gathered(block, level, &space, &operands, scalars, start..end);
+                start = end;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// # Safety
+/// `at` gives addresses that are valid for `count` elements of the block's types.
+unsafe fn call<const OPERANDS: usize>(
+    block: &Block,
+    level: Level,
+    count: usize,
+    operands: &[Operand; OPERANDS],
+    scalars: &Scalars,
+    at: impl Fn(&Operand) -> *mut u8,
+) {
+    let mut inputs = [std::ptr::null(); INPUTS];
+    for (input, operand) in inputs.iter_mut().zip(&operands[1..]) {
+        *input = at(operand).cast_const();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { (block.run)(level, count, inputs, at(&operands[0]), scalars) }
+}
+
+/// One piece of one row: dense rows in place, the others through a buffer.
+fn piece_of_row<const OPERANDS: usize>(
+    block: &Block,
+    level: Level,
+    operands: &[Operand; OPERANDS],
+    scalars: &Scalars,
+    strides: [isize; OPERANDS],
+    offsets: [isize; OPERANDS],
+    count: usize,
+) {
+    let mut buffers = [const { Buffer::new() }; OPERANDS];
+    let mut inputs = [std::ptr::null(); INPUTS];
+    let address = |at: usize| operands[at].data.wrapping_offset(offsets[at] * operands[at].size as isize);
+    for at in 1..OPERANDS {
+        inputs[at - 1] = if operands[at].dense_rows {
+            address(at).cast_const()
+        } else {
+            let buffer: *mut u8 = buffers[at].0.as_mut_ptr().cast();
+            // SAFETY: the row piece is within the view; the buffer holds a block.
+            unsafe { (operands[at].cast.run)(level, count, address(at), strides[at], buffer, 1) };
+            buffer.cast_const()
+        };
+    }
+    let target = if operands[0].dense_rows { address(0) } else { buffers[0].0.as_mut_ptr().cast() };
+    // SAFETY: every pointer is a dense row within its view, or a buffer of a block.
+    unsafe { (block.run)(level, count, inputs, target, scalars) };
+    if !operands[0].dense_rows {
+        // SAFETY: the row piece is within the output's view.
+        unsafe { (operands[0].cast.run)(level, count, target, 1, address(0), strides[0]) };
+    }
+}
+
+/// A block that spans short rows: gathered, computed, scattered.
+fn gathered<const OPERANDS: usize>(
+    block: &Block,
+    level: Level,
+    space: &Space<OPERANDS>,
+    operands: &[Operand; OPERANDS],
+    scalars: &Scalars,
+    range: std::ops::Range<usize>,
+) {
+    let mut buffers = [const { Buffer::new() }; OPERANDS];
+    let strides = space.inner().strides;
+    let mut bases: [*mut u8; OPERANDS] = [std::ptr::null_mut(); OPERANDS];
+    for (base, buffer) in bases.iter_mut().zip(&mut buffers) {
+        *base = buffer.0.as_mut_ptr().cast();
+    }
+    let mut filled = 0;
+    space.rows(range.start, range.end, |offsets, count| {
+        for at in 1..OPERANDS {
+            let operand = &operands[at];
+            let from = operand.data.wrapping_offset(offsets[at] * operand.size as isize);
+            let to = bases[at].wrapping_add(filled * block.input.size());
+            // SAFETY: the row piece is within the view; `filled + count` is at most a block.
+            unsafe { (operand.cast.run)(level, count, from, strides[at], to, 1) };
+        }
+        filled += count;
+    });
+    let mut inputs = [std::ptr::null(); INPUTS];
+    for (input, base) in inputs.iter_mut().zip(&bases[1..]) {
+        *input = base.cast_const();
+    }
+    // SAFETY: the buffers hold `filled` elements of the block's types.
+    unsafe { (block.run)(level, filled, inputs, bases[0], scalars) };
+    let mut drained = 0;
+    space.rows(range.start, range.end, |offsets, count| {
+        let operand = &operands[0];
+        let from = bases[0].wrapping_add(drained * block.output.size());
+        let to = operand.data.wrapping_offset(offsets[0] * operand.size as isize);
+        // SAFETY: the row piece is within the output's view.
+        unsafe { (operand.cast.run)(level, count, from, 1, to, strides[0]) };
+        drained += count;
+    });
+}

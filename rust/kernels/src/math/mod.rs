@@ -1,0 +1,4 @@
+//! Elementary functions, written so that a loop over them is vectorised at every SIMD level.
+
+pub mod double;
+pub mod single;

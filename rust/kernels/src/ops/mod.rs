@@ -1,0 +1,50 @@
+//! The op table and the one way to reach a kernel.
+
+pub mod row;
+mod table;
+
+pub use row::{Entry, Expression, Outputs, Row};
+pub use table::{OPS, Op};
+
+use crate::error::{Error, Result};
+use crate::view::{Attrs, View};
+
+impl Op {
+    /// The op of an id that crossed the bridge.
+    pub fn from_id(id: u32) -> Option<&'static Row> {
+        OPS.get(id as usize)
+    }
+
+    pub fn row(self) -> &'static Row {
+        &OPS[self as usize]
+    }
+
+    /// Finds an op by its row's name.
+    pub fn named(name: &str) -> Option<&'static Row> {
+        OPS.iter().find(|row| row.name == name)
+    }
+}
+
+/// Runs an op: outputs first in `views`, then inputs; `attrs` in the order of the row's doc.
+/// A refusal carries the op's name and its operands' dtypes and shapes.
+pub fn launch(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    let done = match row.entry {
+        Entry::Kernel(run) => run(views, attrs),
+        Entry::Pointwise(expression) => crate::loops::pointwise::launch(expression, views, attrs),
+    };
+    done.map_err(|error| Error::In { source: Box::new(error), context: describe(row, views) })
+}
+
+fn describe(row: &Row, views: &[View<'_>]) -> String {
+    const SHOWN: usize = 8;
+    let mut text = format!("in {}(", row.name);
+    for (index, view) in views.iter().take(SHOWN).enumerate() {
+        let separator = if index == 0 { "" } else { ", " };
+        text.push_str(&format!("{separator}{view:?}"));
+    }
+    if views.len() > SHOWN {
+        text.push_str(&format!(", and {} more", views.len() - SHOWN));
+    }
+    text.push(')');
+    text
+}

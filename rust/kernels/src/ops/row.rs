@@ -1,0 +1,222 @@
+//! What a row of the table is made of.
+
+use crate::convert::{Compute, Stored};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::isa::Level;
+use crate::lanes::{Vectorised, vectorise_at};
+use crate::view::{Attrs, View};
+
+/// One op.
+pub struct Row {
+    pub name: &'static str,
+    pub entry: Entry,
+    pub outputs: Outputs,
+    /// Draws from the generator: `ints[0]` is the seed and `ints[1]` the offset.
+    pub random: bool,
+}
+
+pub enum Entry {
+    /// Broadcast, cast and looped over by `loops::pointwise`.
+    Pointwise(&'static dyn Expression),
+    /// Its own file.
+    Kernel(fn(&[View<'_>], &Attrs<'_>) -> Result<()>),
+}
+
+/// How many of a launch's first views the op writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outputs {
+    Count(usize),
+    /// As many as `ints[0]` says (lists of tensors).
+    FirstInt,
+}
+
+impl Outputs {
+    pub fn count(self, attrs: &Attrs<'_>) -> usize {
+        match self {
+            Self::Count(count) => count,
+            Self::FirstInt => attrs.int(0) as usize,
+        }
+    }
+}
+
+/// Scalars of a pointwise op, in the compute type.
+pub const SCALARS: usize = 4;
+/// The most inputs that a pointwise op has.
+pub const INPUTS: usize = 4;
+
+/// The scalars of a launch as they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Scalars {
+    pub floats: [f64; SCALARS],
+    pub ints: [i64; SCALARS],
+}
+
+/// A scalar expression compiled for one compute type: a loop over dense blocks.
+#[derive(Clone, Copy)]
+pub struct Block {
+    pub arity: usize,
+    /// The type of the inputs.
+    pub input: DType,
+    /// The type of the result: `input`, or bool for tests.
+    pub output: DType,
+    /// # Safety
+    /// The first `arity` inputs are valid for reading `count` elements of `input`, and the output
+    /// for writing `count` elements of `output`. The output may be the same as an input.
+    pub run: unsafe fn(level: Level, count: usize, inputs: [*const u8; INPUTS], output: *mut u8, scalars: &Scalars),
+}
+
+/// A row's expression: gives the block loop for a compute type, where the row has that type.
+pub trait Expression: Sync {
+    fn block(&self, compute: DType) -> Option<Block>;
+}
+
+/// The expression of a row over `T`, as the table's macro writes it.
+pub trait Apply<T: Compute, const ARITY: usize> {
+    type Out: Stored;
+    fn apply(inputs: [T; ARITY], scalars: [T; SCALARS]) -> Self::Out;
+}
+
+impl Block {
+    pub const fn of<A: Apply<T, ARITY>, T: Compute, const ARITY: usize>() -> Self {
+        Self { arity: ARITY, input: T::DTYPE, output: A::Out::DTYPE, run: run_block::<A, T, ARITY> }
+    }
+}
+
+/// See [`Block::run`].
+unsafe fn run_block<A: Apply<T, ARITY>, T: Compute, const ARITY: usize>(
+    level: Level,
+    count: usize,
+    inputs: [*const u8; INPUTS],
+    output: *mut u8,
+    scalars: &Scalars,
+) {
+    struct Loop<T, O, const ARITY: usize> {
+        count: usize,
+        inputs: [*const T; ARITY],
+        output: *mut O,
+        scalars: [T; SCALARS],
+    }
+    struct Task<A, T, O, const ARITY: usize>(Loop<T, O, ARITY>, std::marker::PhantomData<A>);
+    impl<A: Apply<T, ARITY>, T: Compute, const ARITY: usize> Vectorised for Task<A, T, A::Out, ARITY> {
+        type Output = ();
+        #[inline(always)]
+        unsafe fn run(self) {
+            let Loop { count, inputs, output, scalars } = self.0;
+            for index in 0..count {
+                // SAFETY: `index < count`, for which the caller promised the pointers valid.
+                unsafe {
+                    let values = std::array::from_fn(|input| *inputs[input].add(index));
+                    *output.add(index) = A::apply(values, scalars);
+                }
+            }
+        }
+    }
+    let scalars = std::array::from_fn(|at| T::from_scalar(scalars.floats[at], scalars.ints[at]));
+    let inputs = std::array::from_fn(|input| inputs[input].cast());
+    let task =
+        Task::<A, T, A::Out, ARITY>(Loop { count, inputs, output: output.cast(), scalars }, std::marker::PhantomData);
+    // SAFETY: the caller's promise about the pointers is the task's.
+    unsafe { vectorise_at(level, task) }
+}
+
+/// Declares the ops; the grammar is described at the head of `table.rs`.
+macro_rules! table {
+    (
+        pointwise {$(
+            $(#[doc = $doc:literal])*
+            $name:ident: $arity:tt($set:tt) $(-> $out:ident)? $([$form:ident: $($aten:literal),*])? =
+                |$($input:ident),+; $scalars:pat_param| $body:expr;
+        )*}
+        kernels {$(
+            $(#[doc = $kernel_doc:literal])*
+            $kernel:ident = $path:path, outputs $outputs:tt $(, $flag:ident)?;
+        )*}
+    ) => {
+        /// Every op, in the table's order.
+        #[allow(non_camel_case_types, reason = "a row's name is the op's name")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Op { $($name,)* $($kernel,)* }
+
+        mod expressions {
+            use super::*;
+            $(
+                #[allow(non_camel_case_types, reason = "a row's name is the op's name")]
+                pub struct $name;
+                table!(@apply $name $arity $set ($($out)?) ($($input),+) $scalars => $body);
+                impl Expression for $name {
+                    fn block(&self, compute: DType) -> Option<Block> {
+                        table!(@block $set compute $name (table!(@arity $arity)))
+                    }
+                }
+            )*
+        }
+
+        pub static OPS: &[Row] = &[
+            $(Row {
+                name: stringify!($name),
+                entry: Entry::Pointwise(&expressions::$name),
+                outputs: Outputs::Count(1),
+                random: false,
+            },)*
+            $(Row {
+                name: stringify!($kernel),
+                entry: Entry::Kernel($path),
+                outputs: table!(@outputs $outputs),
+                random: table!(@random $($flag)?),
+            },)*
+        ];
+    };
+    (@arity unary) => { 1 };
+    (@arity binary) => { 2 };
+    (@arity ternary) => { 3 };
+    (@outputs first_int) => { Outputs::FirstInt };
+    (@outputs $count:literal) => { Outputs::Count($count) };
+    (@random) => { false };
+    (@random random) => { true };
+    (@bound float) => { Float };
+    (@apply $name:ident $arity:tt float ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr) => {
+        table!(@implement Float $name $arity ($($out)?) $inputs $scalars => $body);
+    };
+    (@apply $name:ident $arity:tt $set:tt ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr) => {
+        table!(@implement Element $name $arity ($($out)?) $inputs $scalars => $body);
+    };
+    (@implement $bound:ident $name:ident $arity:tt () ($($input:ident),+) $scalars:pat_param => $body:expr) => {
+        impl<T: Compute + $bound> Apply<T, { table!(@arity $arity) }> for $name
+        where
+            T: Stored,
+        {
+            type Out = T;
+            #[inline(always)]
+            fn apply([$($input),+]: [T; table!(@arity $arity)], $scalars: [T; SCALARS]) -> T {
+                $body
+            }
+        }
+    };
+    (@implement $bound:ident $name:ident $arity:tt (bool) ($($input:ident),+) $scalars:pat_param => $body:expr) => {
+        impl<T: Compute + $bound> Apply<T, { table!(@arity $arity) }> for $name {
+            type Out = Bool;
+            #[inline(always)]
+            fn apply([$($input),+]: [T; table!(@arity $arity)], $scalars: [T; SCALARS]) -> Bool {
+                Bool::new($body)
+            }
+        }
+    };
+    (@block float $compute:ident $name:ident $arity:tt) => {
+        table!(@match $compute $name $arity F32 f32 F64 f64)
+    };
+    (@block numeric $compute:ident $name:ident $arity:tt) => {
+        table!(@match $compute $name $arity F32 f32 F64 f64 U8 u8 I8 i8 I16 i16 I32 i32 I64 i64)
+    };
+    (@block all $compute:ident $name:ident $arity:tt) => {
+        table!(@match $compute $name $arity F32 f32 F64 f64 U8 u8 I8 i8 I16 i16 I32 i32 I64 i64 Bool Bool)
+    };
+    (@match $compute:ident $name:ident $arity:tt $($dtype:ident $type:ident)*) => {
+        match $compute {
+            $(DType::$dtype => Some(Block::of::<$name, $type, { $arity }>()),)*
+            _ => None,
+        }
+    };
+}
+pub(crate) use table;

@@ -1,0 +1,210 @@
+//! The one thread pool: spins briefly, then parks; survives `fork`; never decides a result.
+//!
+//! Work is cut into tasks by its size alone, so results do not depend on the thread count. A task
+//! that panics makes [`parallel`] panic on the calling thread, after the other tasks have ended.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Mutex, Once};
+use std::thread::Thread;
+
+/// Threads that a launch may use, the caller's included.
+static THREADS: AtomicUsize = AtomicUsize::new(1);
+/// The pool of this process; null before its first use and in a forked child.
+static POOL: AtomicPtr<Pool> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Below this much work for each thread, a hand-off costs more than it saves.
+const NANOSECONDS_PER_THREAD: usize = 5_000;
+/// Loops that an idle worker spins (some tens of microseconds) before it parks.
+const SPINS: usize = 4_000;
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Sets how many threads a launch may use (PyTorch's `set_num_threads`).
+pub fn set_num_threads(count: usize) {
+    THREADS.store(count.max(1), Ordering::Relaxed);
+}
+
+pub fn num_threads() -> usize {
+    THREADS.load(Ordering::Relaxed)
+}
+
+struct Job<'a> {
+    body: &'a (dyn Fn(usize) + Sync),
+    tasks: usize,
+    next: AtomicUsize,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+impl Job<'_> {
+    fn work(&self) {
+        loop {
+            let task = self.next.fetch_add(1, Ordering::Relaxed);
+            if task >= self.tasks {
+                return;
+            }
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (self.body)(task))) {
+                self.next.store(self.tasks, Ordering::Relaxed);
+                self.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(payload);
+            }
+        }
+    }
+}
+
+/// What the caller and one worker share. `job` is null (idle), a job (offered) or `RUNNING`.
+struct Slot {
+    job: AtomicPtr<Job<'static>>,
+    parked: AtomicBool,
+    thread: Thread,
+}
+
+const RUNNING: *mut Job<'static> = std::ptr::without_provenance_mut(1);
+
+struct Pool {
+    busy: AtomicBool,
+    slots: Mutex<Vec<&'static Slot>>,
+}
+
+fn pool() -> &'static Pool {
+    static AT_FORK: Once = Once::new();
+    let current = POOL.load(Ordering::Acquire);
+    if !current.is_null() {
+        // SAFETY: a published pool is leaked, so it lives for ever.
+        return unsafe { &*current };
+    }
+    AT_FORK.call_once(|| {
+        extern "C" fn in_child() {
+            // The parent's workers do not exist in a forked child: start afresh at the next use.
+            POOL.store(std::ptr::null_mut(), Ordering::Release);
+            INSIDE.set(false);
+        }
+        // SAFETY: the handler only stores to an atomic and a thread-local.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    });
+    let fresh = Box::into_raw(Box::new(Pool { busy: AtomicBool::new(false), slots: Mutex::default() }));
+    match POOL.compare_exchange(std::ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
+        // SAFETY: published above, never freed.
+        Ok(_) => unsafe { &*fresh },
+        Err(other) => {
+            // SAFETY: `fresh` was not published; `other` was, by another thread.
+            unsafe {
+                drop(Box::from_raw(fresh));
+                &*other
+            }
+        }
+    }
+}
+
+fn spawn_worker() -> Option<&'static Slot> {
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::Builder::new()
+        .name("rustorch".into())
+        .spawn(move || {
+            let slot: &'static Slot = Box::leak(Box::new(Slot {
+                job: AtomicPtr::default(),
+                parked: AtomicBool::new(false),
+                thread: std::thread::current(),
+            }));
+            INSIDE.set(true);
+            if send.send(slot).is_ok() {
+                serve(slot);
+            }
+        })
+        .ok()?;
+    receive.recv().ok()
+}
+
+fn serve(slot: &'static Slot) -> ! {
+    let mut idle = 0;
+    loop {
+        let job = slot.job.load(Ordering::Acquire);
+        if !job.is_null() && slot.job.compare_exchange(job, RUNNING, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            // SAFETY: the caller keeps the job alive until this slot is null again.
+            unsafe { (*job).work() };
+            slot.job.store(std::ptr::null_mut(), Ordering::Release);
+            idle = 0;
+            continue;
+        }
+        idle += 1;
+        if idle < SPINS {
+            std::hint::spin_loop();
+            continue;
+        }
+        slot.parked.store(true, Ordering::SeqCst);
+        if slot.job.load(Ordering::SeqCst).is_null() {
+            std::thread::park();
+        }
+        slot.parked.store(false, Ordering::SeqCst);
+        idle = 0;
+    }
+}
+
+/// Runs `body(task)` for every task below `tasks`, on as many threads as `nanoseconds` (an
+/// estimate of the whole work) is worth. Called from inside a task, it runs inline.
+pub fn parallel(tasks: usize, nanoseconds: usize, body: impl Fn(usize) + Sync) {
+    let threads = num_threads().min(tasks).min(nanoseconds / NANOSECONDS_PER_THREAD);
+    if threads <= 1 || INSIDE.get() {
+        return (0..tasks).for_each(body);
+    }
+    let pool = pool();
+    if pool.busy.swap(true, Ordering::Acquire) {
+        // Another thread has the pool: waiting would cost more than doing the work here.
+        return (0..tasks).for_each(body);
+    }
+    let panic = {
+        let job = Job { body: &body, tasks, next: AtomicUsize::new(0), panic: Mutex::new(None) };
+        run(pool, threads, &job);
+        job.panic.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
+    };
+    pool.busy.store(false, Ordering::Release);
+    if let Some(payload) = panic {
+        resume_unwind(payload);
+    }
+}
+
+fn run(pool: &Pool, threads: usize, job: &Job<'_>) {
+    // Only the thread that holds `busy` locks this, so it never waits.
+    let mut slots = pool.slots.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    while slots.len() < threads - 1 {
+        match spawn_worker() {
+            Some(slot) => slots.push(slot),
+            None => break,
+        }
+    }
+    let helpers = &slots[..slots.len().min(threads - 1)];
+    let offered = std::ptr::from_ref(job).cast::<Job<'static>>().cast_mut();
+    for slot in helpers {
+        slot.job.store(offered, Ordering::SeqCst);
+        if slot.parked.load(Ordering::SeqCst) {
+            slot.thread.unpark();
+        }
+    }
+    INSIDE.set(true);
+    job.work();
+    INSIDE.set(false);
+    for slot in helpers {
+        // A worker that has not begun (it was parked) is not waited for: the offer is withdrawn.
+        if slot.job.compare_exchange(offered, std::ptr::null_mut(), Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            continue;
+        }
+        let mut spins = 0;
+        while !slot.job.load(Ordering::Acquire).is_null() {
+            spins += 1;
+            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+    }
+}
+
+/// Cuts `0..count` into chunks of `chunk` (the last may be shorter) and runs them in parallel.
+/// `nanoseconds` estimates the whole.
+pub fn parallel_chunks(count: usize, chunk: usize, nanoseconds: usize, body: impl Fn(std::ops::Range<usize>) + Sync) {
+    let chunk = chunk.max(1);
+    parallel(count.div_ceil(chunk), nanoseconds, |task| {
+        let start = task * chunk;
+        body(start..(start + chunk).min(count));
+    });
+}
