@@ -1,0 +1,108 @@
+// The pointwise ops: one registration for each overload that a row of the op table names.
+#include "aten/pointwise.h"
+
+#include <torch/library.h>
+
+#include <cmath>
+#include <limits>
+
+#include "pointwise_headers.inc"
+
+namespace rustorch {
+
+void ScalarArguments::add(const at::Scalar& scalar) {
+  if (scalar.isIntegral(/*includeBool=*/true)) {
+    ints.push_back(scalar.toLong());
+    floats.push_back(static_cast<double>(ints.back()));
+    return;
+  }
+  const double value = scalar.isComplex() ? scalar.toComplexDouble().real() : scalar.toDouble();
+  floats.push_back(value);
+  // An integer op given a float that no integer holds takes the nearest one that does.
+  constexpr double limit = 9.2233720368547748e18;
+  if (std::isnan(value)) {
+    ints.push_back(0);
+  } else if (std::abs(value) >= limit) {
+    ints.push_back(value > 0 ? std::numeric_limits<int64_t>::max() : std::numeric_limits<int64_t>::min());
+  } else {
+    ints.push_back(static_cast<int64_t>(value));
+  }
+}
+
+namespace detail {
+
+void Arguments::see(const at::Scalar& scalar) {
+  native = native && !scalar.isComplex();
+  scalars.add(scalar);
+}
+
+void Arguments::see(const at::Tensor& tensor) {
+  const auto dtype = tensor.scalar_type();
+  native = native && is_native(dtype);
+  if (dense) {
+    dense = native && tensor.is_privateuseone() && at::isFloatingType(dtype) && tensor.is_contiguous() &&
+            (tensors.empty() || (tensors[0]->scalar_type() == dtype && tensors[0]->sizes() == tensor.sizes()));
+  }
+  tensors.push_back(&tensor);
+}
+
+}  // namespace detail
+
+static void launch_pointwise(Op op, c10::ArrayRef<Operand> operands, at::ScalarType compute,
+                             const ScalarArguments& scalars) {
+  c10::SmallVector<int64_t, 5> ints{static_cast<int64_t>(compute)};
+  ints.append(scalars.ints.begin(), scalars.ints.end());
+  launch(op, operands, ints, scalars.floats);
+}
+
+void launch_dense(Op op, c10::ArrayRef<const at::Tensor*> tensors, const ScalarArguments& scalars) {
+  const int64_t numel = tensors.back()->numel();
+  constexpr int64_t one = 1;
+  c10::SmallVector<Operand, 4> operands;
+  for (const at::Tensor* tensor : tensors) {
+    operands.push_back(Operand(*tensor, {&numel, 1}, {&one, 1}));
+  }
+  launch_pointwise(op, operands, tensors.back()->scalar_type(), scalars);
+}
+
+void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArguments& scalars) {
+  if (iterator.numel() == 0) {
+    return;
+  }
+  const auto rank = static_cast<size_t>(iterator.ndim());
+  const auto shape = iterator.shape();
+  const int count = iterator.ntensors();
+  c10::SmallVector<int64_t, 24> strides(rank * count);
+  c10::SmallVector<Operand, 4> operands;
+  for (int at = 0; at < count; ++at) {
+    int64_t* of_operand = strides.data() + rank * at;
+    const int64_t size = static_cast<int64_t>(iterator.element_size(at));
+    const auto bytes = iterator.strides(at);
+    for (size_t dim = 0; dim < rank; ++dim) {
+      of_operand[dim] = bytes[dim] / size;
+    }
+    const auto& tensor = iterator.tensor_base(at);
+    Operand operand(tensor, shape, {of_operand, rank});
+    operand.view.data = reinterpret_cast<size_t>(iterator.data_ptr(at));
+    if (iterator.is_cpu_scalar(at)) {
+      operand.device = c10::Device(c10::DeviceType::PrivateUse1, 0);
+    }
+    operands.push_back(operand);
+  }
+  auto compute = iterator.common_dtype();
+  if (compute == at::ScalarType::Undefined) {
+    compute = iterator.input_dtype();
+  }
+  launch_pointwise(op, operands, compute, scalars);
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+#define RUSTORCH_REGISTER(KIND, overload, op, meta_class, traits, is_test) \
+  m.impl(overload, TORCH_FN((KIND<Op::op, meta_class, at::_ops::traits, is_test>::call)));
+#define RUSTORCH_FUNCTIONAL(...) RUSTORCH_REGISTER(Functional, __VA_ARGS__)
+#define RUSTORCH_INPLACE(...) RUSTORCH_REGISTER(Inplace, __VA_ARGS__)
+#define RUSTORCH_OUT(...) RUSTORCH_REGISTER(Out, __VA_ARGS__)
+#include "pointwise_rows.inc"
+}
+
+}  // namespace rustorch

@@ -1,0 +1,21 @@
+// The extension module `rustorch_device._C`.
+#include <torch/extension.h>
+
+#include "bridge.h"
+
+namespace rustorch {
+
+static std::vector<std::string> strings(const rust::Vec<rust::String>& names) {
+  return {names.begin(), names.end()};
+}
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
+  module.doc() = "The native half of rustorch_device.";
+  module.def("simd_level", [] { return std::string(ffi::simd_level()); }, "The SIMD level in use.");
+  module.def("op_names", [] { return strings(ffi::op_names()); }, "The ops of the table, in order.");
+  module.def(
+      "debug_panic", [](const std::string& message) { through_door([&] { ffi::debug_panic(message); }); },
+      "Panics in Rust, to prove that a panic arrives as an exception.");
+}
+
+}  // namespace rustorch

@@ -1,0 +1,111 @@
+//! The one door: every function here catches panics, returns a `Result`, and gives its error as
+//! text whose first letter names the exception (see `csrc/bridge.h`).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rustorch_kernels::dtype::DType;
+use rustorch_kernels::error::{Error, Kind, Result};
+use rustorch_kernels::ops::{self, Op};
+use rustorch_kernels::view::{Attrs, View};
+use rustorch_kernels::{isa, threads};
+use smallvec::SmallVec;
+
+#[cxx::bridge(namespace = "rustorch::ffi")]
+mod ffi {
+    /// A tensor operand: addresses of its data, sizes and strides (in elements).
+    #[derive(Clone, Copy)]
+    struct RawView {
+        data: usize,
+        sizes: usize,
+        strides: usize,
+        rank: u32,
+        dtype: u8,
+        present: bool,
+    }
+
+    extern "Rust" {
+        /// Runs an op of the table.
+        ///
+        /// # Safety
+        /// Every view reaches memory that is valid for the call.
+        unsafe fn launch(op: u32, views: &[RawView], ints: &[i64], floats: &[f64]) -> Result<()>;
+        /// Sets the pool's thread count.
+        fn set_num_threads(count: usize);
+        /// The SIMD level in use: scalar, avx2 or avx512.
+        fn simd_level() -> &'static str;
+        /// The table's names, in the order of their ids.
+        fn op_names() -> Vec<String>;
+        /// Panics inside the door, to prove that a panic arrives as an exception.
+        fn debug_panic(message: &str) -> Result<()>;
+    }
+}
+
+/// An error on its way to C++: the kind's letter, then the text.
+struct Crossing(Error);
+
+impl std::fmt::Display for Crossing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let letter = match self.0.kind() {
+            Kind::Runtime => 'R',
+            Kind::Index => 'I',
+            Kind::Value => 'V',
+            Kind::NotImplemented => 'N',
+            Kind::OutOfMemory => 'M',
+        };
+        write!(formatter, "{letter}{}", self.0)
+    }
+}
+
+/// Runs `body`; a panic becomes an error.
+fn guarded<R>(body: impl FnOnce() -> Result<R>) -> Result<R, Crossing> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Error::from_panic(payload))).map_err(Crossing)
+}
+
+impl ffi::RawView {
+    /// # Safety
+    /// The addresses are valid for the view's life.
+    unsafe fn view<'a>(&self) -> Result<View<'a>> {
+        if !self.present {
+            return Ok(View::absent());
+        }
+        let dtype = DType::from_code(self.dtype);
+        let dtype = dtype.ok_or_else(|| Error::Runtime(format!("unknown dtype code {}", self.dtype)))?;
+        let dims = |address: usize| {
+            if self.rank == 0 {
+                return &[][..];
+            }
+            // SAFETY: a tensor's sizes and strides are `rank` integers that outlive the call.
+            unsafe { std::slice::from_raw_parts(address as *const i64, self.rank as usize) }
+        };
+        // SAFETY: the caller's promise.
+        Ok(unsafe { View::new(self.data as *mut u8, dtype, dims(self.sizes), dims(self.strides)) })
+    }
+}
+
+unsafe fn launch(op: u32, views: &[ffi::RawView], ints: &[i64], floats: &[f64]) -> Result<(), Crossing> {
+    guarded(|| {
+        let row = Op::from_id(op).ok_or_else(|| Error::Runtime(format!("unknown op {op}")))?;
+        let mut operands: SmallVec<[View<'_>; 8]> = SmallVec::with_capacity(views.len());
+        for view in views {
+            // SAFETY: the caller's promise.
+            operands.push(unsafe { view.view() }?);
+        }
+        ops::launch(row, &operands, &Attrs { ints, floats })
+    })
+}
+
+fn set_num_threads(count: usize) {
+    threads::set_num_threads(count);
+}
+
+fn simd_level() -> &'static str {
+    isa::level().name()
+}
+
+fn op_names() -> Vec<String> {
+    ops::OPS.iter().map(|row| row.name.to_string()).collect()
+}
+
+fn debug_panic(message: &str) -> Result<(), Crossing> {
+    guarded(|| panic!("{message}"))
+}
