@@ -19,14 +19,48 @@ pub trait Element: Copy + PartialEq + PartialOrd + Send + Sync + 'static {
     fn is_nan(self) -> bool {
         false
     }
+    fn is_infinite(self) -> bool {
+        false
+    }
+    /// Less than zero; for floats, the sign bit.
+    #[inline(always)]
+    fn is_sign_negative(self) -> bool {
+        self < Self::ZERO
+    }
+    #[inline(always)]
     fn is_true(self) -> bool {
         self != Self::ZERO
+    }
+    #[inline(always)]
+    fn from_bool(value: bool) -> Self {
+        if value { Self::ONE } else { Self::ZERO }
     }
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
     fn neg(self) -> Self;
     fn abs(self) -> Self;
+    /// -1, 0 or 1; 0 for NaN.
+    #[inline(always)]
+    fn sign(self) -> Self {
+        Self::from_bool(self > Self::ZERO).sub(Self::from_bool(self < Self::ZERO))
+    }
+    #[inline(always)]
+    fn floor(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn ceil(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn trunc(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn round_even(self) -> Self {
+        self
+    }
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         if self > other || self.is_nan() { self } else { other }
@@ -155,19 +189,142 @@ impl Element for Bool {
     }
 }
 
+/// Integers and floats: what bool lacks.
+pub trait Number: Element {
+    /// The quotient, rounded to minus infinity. For integers, here and below, a zero divisor gives
+    /// zero: an op refuses it before its loop.
+    fn div_floor(self, divisor: Self) -> Self;
+    /// The quotient, rounded to zero.
+    fn div_trunc(self, divisor: Self) -> Self;
+    /// What `div_trunc` leaves: it has the dividend's sign.
+    fn fmod(self, divisor: Self) -> Self;
+    /// What `div_floor` leaves: it has the divisor's sign.
+    #[inline(always)]
+    fn remainder(self, divisor: Self) -> Self {
+        let rest = self.fmod(divisor);
+        let other_side = rest != Self::ZERO && (rest < Self::ZERO) != (divisor < Self::ZERO);
+        if other_side { rest.add(divisor) } else { rest }
+    }
+    fn pow(self, exponent: Self) -> Self;
+}
+
+/// Integers and bool.
+pub trait Integral: Element {
+    fn not(self) -> Self;
+    fn and(self, other: Self) -> Self;
+    fn or(self, other: Self) -> Self;
+    fn xor(self, other: Self) -> Self;
+    /// Zero where `count` is negative or no less than the width.
+    fn shift_left(self, count: Self) -> Self;
+    /// Filled with the sign, wholly so where `count` is negative or no less than the width.
+    fn shift_right(self, count: Self) -> Self;
+}
+
+macro_rules! whole_number {
+    ($($type:ident),*) => {$(
+        impl Number for $type {
+            #[inline(always)]
+            fn div_floor(self, divisor: Self) -> Self {
+                let rest = self.fmod(divisor);
+                let other_side = rest != 0 && rest.is_sign_negative() != divisor.is_sign_negative();
+                self.div_trunc(divisor).wrapping_sub(other_side as $type)
+            }
+            #[inline(always)]
+            fn div_trunc(self, divisor: Self) -> Self {
+                if divisor == 0 { 0 } else { self.wrapping_div(divisor) }
+            }
+            #[inline(always)]
+            fn fmod(self, divisor: Self) -> Self {
+                if divisor == 0 { 0 } else { self.wrapping_rem(divisor) }
+            }
+            #[inline(always)]
+            fn pow(self, exponent: Self) -> Self {
+                if exponent.is_sign_negative() {
+                    // One over a whole number, rounded to zero.
+                    let odd = if exponent & 1 == 1 { self } else { 1 };
+                    return if self == 1 || self == Self::ZERO.not() { odd } else { 0 };
+                }
+                let (mut result, mut base, mut rest) = (1, self, exponent);
+                while rest != 0 {
+                    if rest & 1 == 1 {
+                        result = base.mul(result);
+                    }
+                    base = base.mul(base);
+                    rest >>= 1;
+                }
+                result
+            }
+        }
+
+        impl Integral for $type {
+            #[inline(always)]
+            fn not(self) -> Self {
+                !self
+            }
+            #[inline(always)]
+            fn and(self, other: Self) -> Self {
+                self & other
+            }
+            #[inline(always)]
+            fn or(self, other: Self) -> Self {
+                self | other
+            }
+            #[inline(always)]
+            fn xor(self, other: Self) -> Self {
+                self ^ other
+            }
+            #[inline(always)]
+            fn shift_left(self, count: Self) -> Self {
+                let within = !count.is_sign_negative() && count < $type::BITS as $type;
+                if within { self.wrapping_shl(count as u32) } else { 0 }
+            }
+            #[inline(always)]
+            fn shift_right(self, count: Self) -> Self {
+                let within = !count.is_sign_negative() && count < $type::BITS as $type;
+                let sign = if self.is_sign_negative() { Self::ZERO.not() } else { 0 };
+                if within { self.wrapping_shr(count as u32) } else { sign }
+            }
+        }
+    )*};
+}
+whole_number!(u8, i8, i16, i32, i64);
+
+impl Integral for Bool {
+    #[inline(always)]
+    fn not(self) -> Self {
+        Self::new(!self.get())
+    }
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        Self::new(self.get() & other.get())
+    }
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        Self::new(self.get() | other.get())
+    }
+    #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        Self::new(self.get() ^ other.get())
+    }
+    #[inline(always)]
+    fn shift_left(self, count: Self) -> Self {
+        Self::new(self.get() & !count.get())
+    }
+    #[inline(always)]
+    fn shift_right(self, count: Self) -> Self {
+        self.shift_left(count)
+    }
+}
+
 /// f32 and f64. The transcendental functions are in `math`, branch-free, so that loops over them
 /// are vectorised.
-pub trait Float: Element {
+pub trait Float: Number {
     const EPSILON: Self;
     const NAN: Self;
     fn from_f64(value: f64) -> Self;
     fn div(self, other: Self) -> Self;
     fn mul_add(self, a: Self, b: Self) -> Self;
     fn sqrt(self) -> Self;
-    fn floor(self) -> Self;
-    fn ceil(self) -> Self;
-    fn trunc(self) -> Self;
-    fn round_even(self) -> Self;
     fn copysign(self, sign: Self) -> Self;
     fn is_finite(self) -> bool;
     fn exp(self) -> Self;
@@ -181,7 +338,19 @@ pub trait Float: Element {
     fn erf(self) -> Self;
     fn sin(self) -> Self;
     fn cos(self) -> Self;
-    fn pow(self, exponent: Self) -> Self;
+    fn tan(self) -> Self;
+    fn asin(self) -> Self;
+    fn acos(self) -> Self;
+    fn atan(self) -> Self;
+    fn sinh(self) -> Self;
+    fn cosh(self) -> Self;
+    fn asinh(self) -> Self;
+    fn acosh(self) -> Self;
+    fn atanh(self) -> Self;
+    fn erfc(self) -> Self;
+    /// The angle of the point `(x, self)`.
+    fn atan2(self, x: Self) -> Self;
+    fn hypot(self, other: Self) -> Self;
     /// `1 / (1 + exp(-x))`
     #[inline(always)]
     fn sigmoid(self) -> Self {
@@ -214,6 +383,30 @@ macro_rules! float {
                 self != self
             }
             #[inline(always)]
+            fn is_infinite(self) -> bool {
+                $type::is_infinite(self)
+            }
+            #[inline(always)]
+            fn is_sign_negative(self) -> bool {
+                $type::is_sign_negative(self)
+            }
+            #[inline(always)]
+            fn floor(self) -> Self {
+                $type::floor(self)
+            }
+            #[inline(always)]
+            fn ceil(self) -> Self {
+                $type::ceil(self)
+            }
+            #[inline(always)]
+            fn trunc(self) -> Self {
+                $type::trunc(self)
+            }
+            #[inline(always)]
+            fn round_even(self) -> Self {
+                $type::round_ties_even(self)
+            }
+            #[inline(always)]
             fn add(self, other: Self) -> Self {
                 self + other
             }
@@ -232,6 +425,32 @@ macro_rules! float {
             #[inline(always)]
             fn abs(self) -> Self {
                 $type::abs(self)
+            }
+        }
+
+        impl Number for $type {
+            #[inline(always)]
+            fn div_floor(self, divisor: Self) -> Self {
+                let rest = self % divisor;
+                let other_side = rest != 0.0 && (rest < 0.0) != (divisor < 0.0);
+                // Exact but for rounding, which the nearest whole number undoes.
+                let quotient = (self - rest) / divisor - if other_side { 1.0 } else { 0.0 };
+                let whole = $type::floor(quotient);
+                let nearest = if quotient - whole > 0.5 { whole + 1.0 } else { whole };
+                let signed = if quotient == 0.0 { $type::copysign(0.0, self / divisor) } else { nearest };
+                if divisor == 0.0 { self / divisor } else { signed }
+            }
+            #[inline(always)]
+            fn div_trunc(self, divisor: Self) -> Self {
+                $type::trunc(self / divisor)
+            }
+            #[inline(always)]
+            fn fmod(self, divisor: Self) -> Self {
+                self % divisor
+            }
+            #[inline(always)]
+            fn pow(self, exponent: Self) -> Self {
+                crate::math::$math::pow(self, exponent)
             }
         }
 
@@ -255,22 +474,6 @@ macro_rules! float {
                 $type::sqrt(self)
             }
             #[inline(always)]
-            fn floor(self) -> Self {
-                $type::floor(self)
-            }
-            #[inline(always)]
-            fn ceil(self) -> Self {
-                $type::ceil(self)
-            }
-            #[inline(always)]
-            fn trunc(self) -> Self {
-                $type::trunc(self)
-            }
-            #[inline(always)]
-            fn round_even(self) -> Self {
-                $type::round_ties_even(self)
-            }
-            #[inline(always)]
             fn copysign(self, sign: Self) -> Self {
                 $type::copysign(self, sign)
             }
@@ -278,10 +481,17 @@ macro_rules! float {
             fn is_finite(self) -> bool {
                 $type::is_finite(self)
             }
-            float!(forward $math: exp, exp2, exp_m1, ln, ln_1p, log2, log10, tanh, erf, sin, cos);
+            float!(
+                forward $math: exp, exp2, exp_m1, ln, ln_1p, log2, log10, tanh, erf, sin, cos, tan, asin, acos, atan,
+                sinh, cosh, asinh, acosh, atanh, erfc
+            );
             #[inline(always)]
-            fn pow(self, exponent: Self) -> Self {
-                crate::math::$math::pow(self, exponent)
+            fn atan2(self, x: Self) -> Self {
+                crate::math::$math::atan2(self, x)
+            }
+            #[inline(always)]
+            fn hypot(self, other: Self) -> Self {
+                crate::math::$math::hypot(self, other)
             }
         }
     };

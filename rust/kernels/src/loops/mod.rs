@@ -1,5 +1,6 @@
 //! The loops that drive every pointwise op, copy and cast over strided views.
 
 pub mod copy;
+pub mod fill;
 pub mod iterate;
 pub mod pointwise;

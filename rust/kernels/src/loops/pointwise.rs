@@ -3,6 +3,9 @@
 //! block loop, and stored (cast, scattered) likewise. Dense operands are used in place.
 
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use smallvec::SmallVec;
 
 use super::copy::Cast;
 use super::iterate::Space;
@@ -47,6 +50,9 @@ pub fn launch(expression: &dyn Expression, views: &[View<'_>], attrs: &Attrs<'_>
             )));
         }
     }
+    if expression.divides() && !compute.is_float() {
+        refuse_zero(inputs[1], compute)?;
+    }
     match inputs {
         [a] => run(&block, &scalars, [output, a]),
         [a, b] => run(&block, &scalars, [output, a, b]),
@@ -54,6 +60,42 @@ pub fn launch(expression: &dyn Expression, views: &[View<'_>], attrs: &Attrs<'_>
         [a, b, c, d] => run(&block, &scalars, [output, a, b, c, d]),
         _ => Err(Error::Runtime("a pointwise op has at most four inputs".into())),
     }
+}
+
+/// Refuses a divisor with a zero once it is cast to the integer type `compute`.
+fn refuse_zero(divisor: View<'_>, compute: DType) -> Result<()> {
+    // What a broadcast repeats is looked at once.
+    let seen =
+        |dim: usize| if divisor.stride(dim) == 0 { divisor.size(dim).min(1) as i64 } else { divisor.sizes()[dim] };
+    let sizes: SmallVec<[i64; 6]> = (0..divisor.rank()).map(seen).collect();
+    let space = Space::new(&sizes, [divisor.strides()]);
+    let cast = Cast::new(divisor.dtype(), compute)?;
+    let level = isa::level();
+    let stride = space.inner().strides[0];
+    let found = AtomicBool::new(false);
+    threads::parallel_chunks(space.numel, TASK, space.numel, |range| {
+        let mut buffer = Buffer::new();
+        let buffer: *mut u8 = buffer.0.as_mut_ptr().cast();
+        space.rows(range.start, range.end, |[offset], count| {
+            for start in (0..count).step_by(BLOCK) {
+                let piece = BLOCK.min(count - start);
+                let offset = (offset + start as isize * stride) * divisor.dtype().size() as isize;
+                let from = divisor.bytes().wrapping_offset(offset);
+                // SAFETY: the piece is within the view; the buffer holds a block, of which the
+                // cast writes the part that is then read.
+                let zero = unsafe {
+                    (cast.run)(level, piece, from, stride, buffer, 1);
+                    std::slice::from_raw_parts(buffer, piece * compute.size())
+                        .chunks_exact(compute.size())
+                        .any(|element| element.iter().all(|&byte| byte == 0))
+                };
+                if zero {
+                    found.store(true, Ordering::Relaxed);
+                }
+            }
+        });
+    });
+    if found.into_inner() { Err(Error::ZeroDivision) } else { Ok(()) }
 }
 
 /// How an operand's elements reach a block.

@@ -59,3 +59,63 @@ pub fn erf(x: f64) -> f64 {
 pub fn pow(x: f64, exponent: f64) -> f64 {
     x.powf(exponent)
 }
+
+#[inline(always)]
+pub fn tan(x: f64) -> f64 {
+    x.tan()
+}
+
+#[inline(always)]
+pub fn asin(x: f64) -> f64 {
+    x.asin()
+}
+
+#[inline(always)]
+pub fn acos(x: f64) -> f64 {
+    x.acos()
+}
+
+#[inline(always)]
+pub fn atan(x: f64) -> f64 {
+    x.atan()
+}
+
+#[inline(always)]
+pub fn sinh(x: f64) -> f64 {
+    x.sinh()
+}
+
+#[inline(always)]
+pub fn cosh(x: f64) -> f64 {
+    x.cosh()
+}
+
+#[inline(always)]
+pub fn asinh(x: f64) -> f64 {
+    libm::asinh(x)
+}
+
+#[inline(always)]
+pub fn acosh(x: f64) -> f64 {
+    libm::acosh(x)
+}
+
+#[inline(always)]
+pub fn atanh(x: f64) -> f64 {
+    libm::atanh(x)
+}
+
+#[inline(always)]
+pub fn erfc(x: f64) -> f64 {
+    libm::erfc(x)
+}
+
+#[inline(always)]
+pub fn atan2(y: f64, x: f64) -> f64 {
+    y.atan2(x)
+}
+
+#[inline(always)]
+pub fn hypot(x: f64, y: f64) -> f64 {
+    x.hypot(y)
+}

@@ -59,3 +59,63 @@ pub fn erf(x: f32) -> f32 {
 pub fn pow(x: f32, exponent: f32) -> f32 {
     x.powf(exponent)
 }
+
+#[inline(always)]
+pub fn tan(x: f32) -> f32 {
+    x.tan()
+}
+
+#[inline(always)]
+pub fn asin(x: f32) -> f32 {
+    x.asin()
+}
+
+#[inline(always)]
+pub fn acos(x: f32) -> f32 {
+    x.acos()
+}
+
+#[inline(always)]
+pub fn atan(x: f32) -> f32 {
+    x.atan()
+}
+
+#[inline(always)]
+pub fn sinh(x: f32) -> f32 {
+    x.sinh()
+}
+
+#[inline(always)]
+pub fn cosh(x: f32) -> f32 {
+    x.cosh()
+}
+
+#[inline(always)]
+pub fn asinh(x: f32) -> f32 {
+    libm::asinhf(x)
+}
+
+#[inline(always)]
+pub fn acosh(x: f32) -> f32 {
+    libm::acoshf(x)
+}
+
+#[inline(always)]
+pub fn atanh(x: f32) -> f32 {
+    libm::atanhf(x)
+}
+
+#[inline(always)]
+pub fn erfc(x: f32) -> f32 {
+    libm::erfcf(x)
+}
+
+#[inline(always)]
+pub fn atan2(y: f32, x: f32) -> f32 {
+    y.atan2(x)
+}
+
+#[inline(always)]
+pub fn hypot(x: f32, y: f32) -> f32 {
+    x.hypot(y)
+}

@@ -1,5 +1,8 @@
 //! What a row of the table is made of.
 
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
 use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -69,6 +72,8 @@ pub struct Block {
 /// A row's expression: gives the block loop for a compute type, where the row has that type.
 pub trait Expression: Sync {
     fn block(&self, compute: DType) -> Option<Block>;
+    /// Whether a zero in an integer second input is refused.
+    fn divides(&self) -> bool;
 }
 
 /// The expression of a row over `T`, as the table's macro writes it.
@@ -83,6 +88,9 @@ impl Block {
     }
 }
 
+/// Elements of an in-place op's piece.
+const IN_PLACE: usize = 256;
+
 /// See [`Block::run`].
 unsafe fn run_block<A: Apply<T, ARITY>, T: Compute, const ARITY: usize>(
     level: Level,
@@ -91,18 +99,18 @@ unsafe fn run_block<A: Apply<T, ARITY>, T: Compute, const ARITY: usize>(
     output: *mut u8,
     scalars: &Scalars,
 ) {
-    struct Loop<T, O, const ARITY: usize> {
+    struct Task<A, T, O, const ARITY: usize> {
         count: usize,
         inputs: [*const T; ARITY],
         output: *mut O,
         scalars: [T; SCALARS],
+        expression: PhantomData<A>,
     }
-    struct Task<A, T, O, const ARITY: usize>(Loop<T, O, ARITY>, std::marker::PhantomData<A>);
     impl<A: Apply<T, ARITY>, T: Compute, const ARITY: usize> Vectorised for Task<A, T, A::Out, ARITY> {
         type Output = ();
         #[inline(always)]
         unsafe fn run(self) {
-            let Loop { count, inputs, output, scalars } = self.0;
+            let Self { count, inputs, output, scalars, .. } = self;
             for index in 0..count {
                 // SAFETY: `index < count`, for which the caller promised the pointers valid.
                 unsafe {
@@ -113,11 +121,28 @@ unsafe fn run_block<A: Apply<T, ARITY>, T: Compute, const ARITY: usize>(
         }
     }
     let scalars = std::array::from_fn(|at| T::from_scalar(scalars.floats[at], scalars.ints[at]));
-    let inputs = std::array::from_fn(|input| inputs[input].cast());
-    let task =
-        Task::<A, T, A::Out, ARITY>(Loop { count, inputs, output: output.cast(), scalars }, std::marker::PhantomData);
-    // SAFETY: the caller's promise about the pointers is the task's.
-    unsafe { vectorise_at(level, task) }
+    let inputs: [*const T; ARITY] = std::array::from_fn(|input| inputs[input].cast());
+    let output: *mut A::Out = output.cast();
+    // The compiler vectorises the loop where the output is apart from every input, which it checks
+    // first. In place, pieces go through a buffer, so that the check holds.
+    let mut buffer = [MaybeUninit::<A::Out>::uninit(); IN_PLACE];
+    let in_place = inputs.iter().any(|input| input.addr() == output.addr());
+    let piece = if in_place { IN_PLACE } else { count };
+    let mut done = 0;
+    while done < count {
+        let count = piece.min(count - done);
+        let target = if in_place { buffer.as_mut_ptr().cast() } else { output };
+        let inputs = inputs.map(|input| input.wrapping_add(done));
+        let task = Task::<A, T, A::Out, ARITY> { count, inputs, output: target, scalars, expression: PhantomData };
+        // SAFETY: the caller's promise about the pointers is the task's; the buffer holds a piece.
+        unsafe {
+            vectorise_at(level, task);
+            if in_place {
+                target.copy_to_nonoverlapping(output.add(done), count);
+            }
+        }
+        done += count;
+    }
 }
 
 /// Declares the ops; the grammar is described at the head of `table.rs`.
@@ -125,7 +150,7 @@ macro_rules! table {
     (
         pointwise {$(
             $(#[doc = $doc:literal])*
-            $name:ident: $arity:tt($set:tt) $(-> $out:ident)? $([$form:ident: $($aten:literal),*])? =
+            $name:ident: $arity:tt($set:tt) $(-> $out:ident)? $([$form:ident: $($aten:literal),*])? $(, $row_flag:ident)? =
                 |$($input:ident),+; $scalars:pat_param| $body:expr;
         )*}
         kernels {$(
@@ -148,6 +173,9 @@ macro_rules! table {
                 impl Expression for $name {
                     fn block(&self, compute: DType) -> Option<Block> {
                         table!(@block $set compute $name (table!(@arity $arity)))
+                    }
+                    fn divides(&self) -> bool {
+                        table!(@divides $($row_flag)?)
                     }
                 }
             )*
@@ -175,9 +203,19 @@ macro_rules! table {
     (@outputs $count:literal) => { Outputs::Count($count) };
     (@random) => { false };
     (@random random) => { true };
-    (@bound float) => { Float };
+    (@divides) => { false };
+    (@divides divides) => { true };
     (@apply $name:ident $arity:tt float ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr) => {
         table!(@implement Float $name $arity ($($out)?) $inputs $scalars => $body);
+    };
+    (@apply $name:ident $arity:tt integral ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr) => {
+        table!(@implement Integral $name $arity ($($out)?) $inputs $scalars => $body);
+    };
+    (@apply $name:ident $arity:tt integer ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr) => {
+        table!(@implement Integral $name $arity ($($out)?) $inputs $scalars => $body);
+    };
+    (@apply $name:ident $arity:tt numeric ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr) => {
+        table!(@implement Number $name $arity ($($out)?) $inputs $scalars => $body);
     };
     (@apply $name:ident $arity:tt $set:tt ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr) => {
         table!(@implement Element $name $arity ($($out)?) $inputs $scalars => $body);
@@ -205,6 +243,12 @@ macro_rules! table {
     };
     (@block float $compute:ident $name:ident $arity:tt) => {
         table!(@match $compute $name $arity F32 f32 F64 f64)
+    };
+    (@block integer $compute:ident $name:ident $arity:tt) => {
+        table!(@match $compute $name $arity U8 u8 I8 i8 I16 i16 I32 i32 I64 i64)
+    };
+    (@block integral $compute:ident $name:ident $arity:tt) => {
+        table!(@match $compute $name $arity U8 u8 I8 i8 I16 i16 I32 i32 I64 i64 Bool Bool)
     };
     (@block numeric $compute:ident $name:ident $arity:tt) => {
         table!(@match $compute $name $arity F32 f32 F64 f64 U8 u8 I8 i8 I16 i16 I32 i32 I64 i64)

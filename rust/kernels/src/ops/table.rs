@@ -4,35 +4,246 @@
 //! A pointwise row:
 //!
 //! ```text
-//! name: arity(types) [-> bool] [form: "aten overloads"] = |inputs; scalars| expression;
+//! name: arity(types) [-> bool] [form: "aten overloads"] [, divides] = |inputs; scalars| expression;
 //! ```
 //!
 //! - `arity`: unary, binary, ternary.
-//! - `types`: `float` (f32, f64), `numeric` (and integers), `all` (and bool). The half types are
-//!   computed in f32. `-> bool` marks a test.
+//! - `types`: `float` (f32, f64), `integer`, `integral` (integers and bool), `numeric` (floats and
+//!   integers), `all` (numeric and bool). The half types are computed in f32. `-> bool` marks a test.
 //! - `form`: `structured`, where ATen has a structured meta function of that name (it does shapes,
 //!   promotion and checks), or `plain`, where the arity alone says it. Rows without a form are
 //!   reached from a C++ function by hand.
 //! - the overloads: functional, in-place (`name_`) and `out` ones, whichever exist.
-//! - `scalars`: the overload's `Scalar` arguments (numbers, in order) as `[T; 4]`.
+//! - `divides`: refuses a zero in an integer second input before anything is written.
+//! - `scalars`: the overload's `Scalar`, `float` and `bool` arguments (in order) as `[T; 4]`.
 //!
 //! A kernel row names the function of its file and how many of its first views it writes.
 
 use super::row::{Apply, Block, Entry, Expression, Outputs, Row, SCALARS, table};
 use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
-use crate::element::{Bool, Element, Float};
+use crate::element::{Bool, Element, Float, Integral, Number};
+use crate::math::activation::Activation;
 
 table! {
     pointwise {
+        // Arithmetic.
         /// self + alpha * other
         add: binary(all) [structured: "add.Tensor", "add_.Tensor", "add.out"] = |a, b; s| a.add(s[0].mul(b));
-        relu: unary(numeric) [plain: "relu", "relu_", "relu.out"] = |x; _| if x < T::ZERO { T::ZERO } else { x };
+        /// self - alpha * other
+        sub: binary(numeric) [structured: "sub.Tensor", "sub_.Tensor", "sub.out"] = |a, b; s| a.sub(s[0].mul(b));
+        mul: binary(all) [structured: "mul.Tensor", "mul_.Tensor", "mul.out"] = |a, b; _| a.mul(b);
+        div: binary(float) [structured: "div.Tensor", "div_.Tensor", "div.out"] = |a, b; _| a.div(b);
+        div_floor: binary(numeric), divides = |a, b; _| a.div_floor(b);
+        div_trunc: binary(numeric), divides = |a, b; _| a.div_trunc(b);
+        /// The result has the divisor's sign, as Python's `%`.
+        remainder: binary(numeric) [structured:
+            "remainder.Tensor", "remainder_.Tensor", "remainder.Tensor_out"], divides =
+            |a, b; _| a.remainder(b);
+        /// The result has the dividend's sign, as C's `fmod`.
+        fmod: binary(numeric) [structured: "fmod.Tensor", "fmod_.Tensor", "fmod.Tensor_out"], divides =
+            |a, b; _| a.fmod(b);
+        pow: binary(numeric) [structured: "pow.Tensor_Tensor", "pow_.Tensor", "pow.Tensor_Tensor_out"] =
+            |a, b; _| a.pow(b);
+        pow_scalar: unary(numeric) [structured: "pow.Tensor_Scalar", "pow_.Scalar", "pow.Tensor_Scalar_out"] =
+            |x; s| x.pow(s[0]);
+        maximum: binary(all) [structured: "maximum", "maximum.out"] = |a, b; _| a.max(b);
+        minimum: binary(all) [structured: "minimum", "minimum.out"] = |a, b; _| a.min(b);
+        fmax: binary(all) [structured: "fmax", "fmax.out"] = |a, b; _| if a.is_nan() || b > a { b } else { a };
+        fmin: binary(all) [structured: "fmin", "fmin.out"] = |a, b; _| if a.is_nan() || b < a { b } else { a };
+        /// Scalars: min, max; a missing one is the lowest or highest value.
+        clamp: unary(numeric) = |x; s| x.max(s[0]).min(s[1]);
+        /// self, min, max
+        clamp_tensor: ternary(numeric) = |a, b, c; _| a.max(b).min(c);
+        clamp_min: unary(numeric) [structured: "clamp_min", "clamp_min_", "clamp_min.out"] = |x; s| x.max(s[0]);
+        clamp_min_tensor: binary(all) [structured: "clamp_min.Tensor", "clamp_min_.Tensor", "clamp_min.Tensor_out"] =
+            |a, b; _| a.max(b);
+        clamp_max: unary(numeric) [structured: "clamp_max", "clamp_max_", "clamp_max.out"] = |x; s| x.min(s[0]);
+        clamp_max_tensor: binary(all) [structured: "clamp_max.Tensor", "clamp_max_.Tensor", "clamp_max.Tensor_out"] =
+            |a, b; _| a.min(b);
+        lerp_scalar: binary(float) [structured: "lerp.Scalar", "lerp_.Scalar", "lerp.Scalar_out"] =
+            |a, b; s| a.lerp(b, s[0]);
+        lerp_tensor: ternary(float) [structured: "lerp.Tensor", "lerp_.Tensor", "lerp.Tensor_out"] =
+            |a, b, c; _| a.lerp(b, c);
+        /// self + value * tensor1 * tensor2
+        addcmul: ternary(numeric) [structured: "addcmul", "addcmul_", "addcmul.out"] =
+            |a, b, c; s| a.add(s[0].mul(b).mul(c));
+        /// self + value * tensor1 / tensor2
+        addcdiv: ternary(float) [structured: "addcdiv", "addcdiv_", "addcdiv.out"] =
+            |a, b, c; s| a.add(s[0].mul(b).div(c));
+        // Signs and rounding.
+        neg: unary(numeric) [structured: "neg", "neg_", "neg.out"] = |x; _| x.neg();
+        abs: unary(numeric) [plain: "abs", "abs_", "abs.out"] = |x; _| x.abs();
+        sign: unary(all) [structured: "sign", "sign_", "sign.out"] = |x; _| x.sign();
+        sgn: unary(all) [structured: "sgn", "sgn_", "sgn.out"] = |x; _| x.sign();
+        copysign: binary(float) [structured: "copysign.Tensor", "copysign_.Tensor", "copysign.out"] =
+            |a, b; _| a.copysign(b);
+        floor: unary(numeric) [structured: "floor", "floor_", "floor.out"] = |x; _| x.floor();
+        ceil: unary(numeric) [structured: "ceil", "ceil_", "ceil.out"] = |x; _| x.ceil();
+        round: unary(numeric) [structured: "round", "round_", "round.out"] = |x; _| x.round_even();
+        trunc: unary(numeric) [structured: "trunc", "trunc_", "trunc.out"] = |x; _| x.trunc();
+        frac: unary(float) [structured: "frac", "frac_", "frac.out"] = |x; _| x.sub(x.trunc());
+        // Elementary functions.
+        reciprocal: unary(float) [structured: "reciprocal", "reciprocal_", "reciprocal.out"] = |x; _| T::ONE.div(x);
+        sqrt: unary(float) [structured: "sqrt", "sqrt_", "sqrt.out"] = |x; _| x.sqrt();
+        rsqrt: unary(float) [structured: "rsqrt", "rsqrt_", "rsqrt.out"] = |x; _| T::ONE.div(x.sqrt());
         exp: unary(float) [structured: "exp", "exp_", "exp.out"] = |x; _| x.exp();
+        exp2: unary(float) [structured: "exp2", "exp2_", "exp2.out"] = |x; _| x.exp2();
+        expm1: unary(float) [structured: "expm1", "expm1_", "expm1.out"] = |x; _| x.exp_m1();
+        log: unary(float) [structured: "log", "log_", "log.out"] = |x; _| x.ln();
+        log1p: unary(float) [structured: "log1p", "log1p_", "log1p.out"] = |x; _| x.ln_1p();
+        log2: unary(float) [structured: "log2", "log2_", "log2.out"] = |x; _| x.log2();
+        log10: unary(float) [structured: "log10", "log10_", "log10.out"] = |x; _| x.log10();
+        sin: unary(float) [structured: "sin", "sin_", "sin.out"] = |x; _| x.sin();
+        cos: unary(float) [structured: "cos", "cos_", "cos.out"] = |x; _| x.cos();
+        tan: unary(float) [structured: "tan", "tan_", "tan.out"] = |x; _| x.tan();
+        asin: unary(float) [structured: "asin", "asin_", "asin.out"] = |x; _| x.asin();
+        acos: unary(float) [structured: "acos", "acos_", "acos.out"] = |x; _| x.acos();
+        atan: unary(float) [structured: "atan", "atan_", "atan.out"] = |x; _| x.atan();
+        sinh: unary(float) [structured: "sinh", "sinh_", "sinh.out"] = |x; _| x.sinh();
+        cosh: unary(float) [structured: "cosh", "cosh_", "cosh.out"] = |x; _| x.cosh();
+        tanh: unary(float) [structured: "tanh", "tanh_", "tanh.out"] = |x; _| x.tanh();
+        asinh: unary(float) [structured: "asinh", "asinh_", "asinh.out"] = |x; _| x.asinh();
+        acosh: unary(float) [structured: "acosh", "acosh_", "acosh.out"] = |x; _| x.acosh();
+        atanh: unary(float) [structured: "atanh", "atanh_", "atanh.out"] = |x; _| x.atanh();
+        erf: unary(float) [structured: "erf", "erf_", "erf.out"] = |x; _| x.erf();
+        erfc: unary(float) [structured: "erfc", "erfc_", "erfc.out"] = |x; _| x.erfc();
+        sigmoid: unary(float) [structured: "sigmoid", "sigmoid_", "sigmoid.out"] = |x; _| x.sigmoid();
+        atan2: binary(float) [structured: "atan2", "atan2_", "atan2.out"] = |a, b; _| a.atan2(b);
+        hypot: binary(float) [structured: "hypot", "hypot_", "hypot.out"] = |a, b; _| a.hypot(b);
+        logaddexp: binary(float) [structured: "logaddexp", "logaddexp.out"] = |a, b; _| a.log_add_exp(b);
+        xlogy: binary(float) [structured: "xlogy.Tensor", "xlogy_.Tensor", "xlogy.OutTensor"] =
+            |a, b; _| if a == T::ZERO && !b.is_nan() { T::ZERO } else { a.mul(b.ln()) };
+        /// Scalar: eps, negative where it was not given.
+        logit: unary(float) = |x; s| x.logit(s[0]);
+        /// Scalar: eps, negative where it was not given.
+        logit_backward: binary(float) = |grad, x; s| x.logit_backward(grad, s[0]);
+        /// Scalars: what NaN, infinity and minus infinity become.
+        nan_to_num: unary(float) = |x; s| x.nan_to_num(s[0], s[1], s[2]);
+        // Tests and comparisons.
+        isnan: unary(all) -> bool [plain: "isnan", "isnan.out"] = |x; _| x.is_nan();
+        isinf: unary(all) -> bool [plain: "isinf", "isinf.out"] = |x; _| x.is_infinite();
+        isposinf: unary(all) -> bool [structured: "isposinf", "isposinf.out"] = |x; _| x.is_infinite() && x > T::ZERO;
+        isneginf: unary(all) -> bool [structured: "isneginf", "isneginf.out"] = |x; _| x.is_infinite() && x < T::ZERO;
+        signbit: unary(all) -> bool [structured: "signbit", "signbit.out"] = |x; _| x.is_sign_negative();
         eq: binary(all) -> bool [structured: "eq.Tensor", "eq_.Tensor", "eq.Tensor_out"] = |a, b; _| a == b;
+        eq_scalar: unary(all) -> bool [structured: "eq.Scalar", "eq_.Scalar", "eq.Scalar_out"] = |x; s| x == s[0];
+        ne: binary(all) -> bool [structured: "ne.Tensor", "ne_.Tensor", "ne.Tensor_out"] = |a, b; _| a != b;
+        ne_scalar: unary(all) -> bool [structured: "ne.Scalar", "ne_.Scalar", "ne.Scalar_out"] = |x; s| x != s[0];
+        lt: binary(all) -> bool [structured: "lt.Tensor", "lt_.Tensor", "lt.Tensor_out"] = |a, b; _| a < b;
+        lt_scalar: unary(all) -> bool [structured: "lt.Scalar", "lt_.Scalar", "lt.Scalar_out"] = |x; s| x < s[0];
+        le: binary(all) -> bool [structured: "le.Tensor", "le_.Tensor", "le.Tensor_out"] = |a, b; _| a <= b;
+        le_scalar: unary(all) -> bool [structured: "le.Scalar", "le_.Scalar", "le.Scalar_out"] = |x; s| x <= s[0];
+        gt: binary(all) -> bool [structured: "gt.Tensor", "gt_.Tensor", "gt.Tensor_out"] = |a, b; _| a > b;
+        gt_scalar: unary(all) -> bool [structured: "gt.Scalar", "gt_.Scalar", "gt.Scalar_out"] = |x; s| x > s[0];
+        ge: binary(all) -> bool [structured: "ge.Tensor", "ge_.Tensor", "ge.Tensor_out"] = |a, b; _| a >= b;
+        ge_scalar: unary(all) -> bool [structured: "ge.Scalar", "ge_.Scalar", "ge.Scalar_out"] = |x; s| x >= s[0];
+        logical_not: unary(all) -> bool [plain: "logical_not", "logical_not_", "logical_not.out"] = |x; _| !x.is_true();
+        logical_and: binary(all) -> bool [plain: "logical_and", "logical_and_", "logical_and.out"] =
+            |a, b; _| a.is_true() & b.is_true();
+        logical_or: binary(all) -> bool [plain: "logical_or", "logical_or_", "logical_or.out"] =
+            |a, b; _| a.is_true() | b.is_true();
+        logical_xor: binary(all) -> bool [plain: "logical_xor", "logical_xor_", "logical_xor.out"] =
+            |a, b; _| a.is_true() ^ b.is_true();
+        heaviside: binary(all) [structured: "heaviside", "heaviside_", "heaviside.out"] =
+            |a, b; _| if a == T::ZERO { b } else { T::from_bool(a > T::ZERO) };
+        /// condition, self, other
+        where_self: ternary(all) = |a, b, c; _| if a.is_true() { b } else { c };
+        /// self, mask; scalar: the value.
+        masked_fill: binary(all) = |a, b; s| if b.is_true() { s[0] } else { a };
+        // Bits.
+        bitwise_not: unary(integral) [structured: "bitwise_not", "bitwise_not_", "bitwise_not.out"] = |x; _| x.not();
+        bitwise_and: binary(integral) [structured:
+            "bitwise_and.Tensor", "bitwise_and_.Tensor", "bitwise_and.Tensor_out"] =
+            |a, b; _| a.and(b);
+        bitwise_or: binary(integral) [structured: "bitwise_or.Tensor", "bitwise_or_.Tensor", "bitwise_or.Tensor_out"] =
+            |a, b; _| a.or(b);
+        bitwise_xor: binary(integral) [structured:
+            "bitwise_xor.Tensor", "bitwise_xor_.Tensor", "bitwise_xor.Tensor_out"] =
+            |a, b; _| a.xor(b);
+        bitwise_left_shift: binary(integer) [structured:
+            "bitwise_left_shift.Tensor", "bitwise_left_shift_.Tensor", "bitwise_left_shift.Tensor_out"] =
+            |a, b; _| a.shift_left(b);
+        bitwise_right_shift: binary(integer) [structured:
+            "bitwise_right_shift.Tensor", "bitwise_right_shift_.Tensor", "bitwise_right_shift.Tensor_out"] =
+            |a, b; _| a.shift_right(b);
+        // Activations.
+        relu: unary(numeric) [plain: "relu", "relu_", "relu.out"] = |x; _| if x < T::ZERO { T::ZERO } else { x };
+        threshold: unary(numeric) [structured: "threshold", "threshold_", "threshold.out"] =
+            |x; s| if x <= s[0] { s[1] } else { x };
+        threshold_backward: binary(numeric) [structured: "threshold_backward", "threshold_backward.grad_input"] =
+            |grad, x; s| if x <= s[0] { T::ZERO } else { grad };
+        leaky_relu: unary(float) [structured: "leaky_relu", "leaky_relu_", "leaky_relu.out"] =
+            |x; s| if x > T::ZERO { x } else { x.mul(s[0]) };
+        leaky_relu_backward: binary(float) [structured: "leaky_relu_backward", "leaky_relu_backward.grad_input"] =
+            |grad, x; s| if x > T::ZERO { grad } else { grad.mul(s[0]) };
+        hardtanh: unary(numeric) [plain: "hardtanh", "hardtanh_", "hardtanh.out"] = |x; s| x.max(s[0]).min(s[1]);
+        hardtanh_backward: binary(float) [plain: "hardtanh_backward", "hardtanh_backward.grad_input"] =
+            |grad, x; s| if x <= s[0] || x >= s[1] { T::ZERO } else { grad };
+        hardsigmoid: unary(float) [structured: "hardsigmoid", "hardsigmoid_", "hardsigmoid.out"] =
+            |x; _| x.relu6_of_plus_three().div(T::constant(6.0));
+        hardsigmoid_backward: binary(float) [structured: "hardsigmoid_backward", "hardsigmoid_backward.grad_input"] =
+            |grad, x; _| if x.abs() < T::constant(3.0) { grad.mul(T::constant(1.0 / 6.0)) } else { T::ZERO };
+        hardswish: unary(float) [plain: "hardswish", "hardswish_", "hardswish.out"] =
+            |x; _| x.mul(x.relu6_of_plus_three()).div(T::constant(6.0));
+        hardswish_backward: binary(float) [plain: "hardswish_backward", "hardswish_backward.out"] =
+            |grad, x; _| x.hardswish_backward(grad);
+        /// Scalars: alpha, scale, input_scale.
+        elu: unary(float) [structured: "elu", "elu_", "elu.out"] = |x; s| x.elu(s[0], s[1], s[2]);
+        /// Scalars: alpha, scale, input_scale, is_result.
+        elu_backward: binary(float) [structured: "elu_backward", "elu_backward.grad_input"] =
+            |grad, x; s| x.elu_backward(grad, s);
+        silu: unary(float) [structured: "silu", "silu_", "silu.out"] = |x; _| x.div(T::ONE.add(x.neg().exp()));
+        silu_backward: binary(float) [structured: "silu_backward", "silu_backward.grad_input"] =
+            |grad, x; _| x.silu_backward(grad);
+        gelu_none: unary(float) = |x; _| x.mul(x.normal_cdf());
+        gelu_tanh: unary(float) = |x; _| x.gelu_tanh();
+        gelu_backward_none: binary(float) = |grad, x; _| x.gelu_backward_none(grad);
+        gelu_backward_tanh: binary(float) = |grad, x; _| x.gelu_backward_tanh(grad);
+        mish: unary(float) [structured: "mish", "mish_", "mish.out"] = |x; _| x.mul(x.tanh_softplus());
+        mish_backward: binary(float) [plain: "mish_backward"] = |grad, x; _| x.mish_backward(grad);
+        /// Scalars: beta, threshold.
+        softplus: unary(float) [structured: "softplus", "softplus.out"] = |x; s| x.softplus(s[0], s[1]);
+        /// Scalars: beta, threshold.
+        softplus_backward: binary(float) [structured: "softplus_backward", "softplus_backward.grad_input"] =
+            |grad, x; s| x.softplus_backward(grad, s[0], s[1]);
+        sigmoid_backward: binary(float) [structured: "sigmoid_backward", "sigmoid_backward.grad_input"] =
+            |grad, y; _| grad.mul(T::ONE.sub(y)).mul(y);
+        tanh_backward: binary(float) [structured: "tanh_backward", "tanh_backward.grad_input"] =
+            |grad, y; _| grad.mul(T::ONE.sub(y.mul(y)));
+        log_sigmoid: unary(float) = |x; _| x.min(T::ZERO).sub(x.abs().neg().exp().ln_1p());
+        log_sigmoid_backward: binary(float) = |grad, x; _| grad.mul(x.neg().sigmoid());
+        hardshrink: unary(float) [structured: "hardshrink", "hardshrink.out"] =
+            |x; s| if x.abs() <= s[0] { T::ZERO } else { x };
+        hardshrink_backward: binary(float) [structured: "hardshrink_backward", "hardshrink_backward.grad_input"] =
+            |grad, x; s| if x.abs() <= s[0] { T::ZERO } else { grad };
+        softshrink: unary(float) [structured: "softshrink", "softshrink.out"] = |x; s| x.softshrink(s[0]);
+        softshrink_backward: binary(float) [structured: "softshrink_backward", "softshrink_backward.grad_input"] =
+            |grad, x; s| if x.abs() <= s[0] { T::ZERO } else { grad };
+        // Losses, before their reduction; `norm` is what the reduction multiplies the gradient by.
+        mse_elementwise: binary(float) = |a, b; _| a.sub(b).mul(a.sub(b));
+        /// Scalar: 2 * norm.
+        mse_backward: ternary(float) = |grad, a, b; s| s[0].mul(a.sub(b)).mul(grad);
+        /// Scalar: beta.
+        smooth_l1_elementwise: binary(float) = |a, b; s| a.sub(b).abs().smooth_l1(s[0]);
+        /// Scalars: norm, beta.
+        smooth_l1_backward: ternary(float) = |grad, a, b; s| a.sub(b).smooth_l1_backward(s[0].mul(grad), s[1]);
+        /// Scalar: delta.
+        huber_elementwise: binary(float) = |a, b; s| a.sub(b).abs().huber(s[0]);
+        /// Scalars: norm, delta.
+        huber_backward: ternary(float) = |grad, a, b; s| a.sub(b).max(s[1].neg()).min(s[1]).mul(s[0].mul(grad));
+        binary_cross_entropy: binary(float) = |x, target; _| x.binary_cross_entropy(target);
+        /// Scalar: norm.
+        binary_cross_entropy_backward: ternary(float) =
+            |grad, x, target; s| x.binary_cross_entropy_backward(target, s[0].mul(grad));
     }
     kernels {
         /// Copies and casts: `[to, from]` of one shape.
         copy = crate::loops::copy::launch, outputs 1;
+        /// `[out]` of any dtype. Integers and bool take `ints[0]`, floats `floats[0]`, complex types
+        /// `floats[0..2]` (real, imaginary).
+        fill = crate::loops::fill::fill, outputs 1;
+        /// `[out]` of one dimension: `start + i * step`. Ints (for integers) or floats (for floats): start, step.
+        arange = crate::loops::fill::arange, outputs 1;
     }
 }
