@@ -38,6 +38,7 @@ struct Arguments {
 
   void see(const at::Tensor& tensor);
   void see(const at::Scalar& scalar);
+  void see(bool flag) { scalars.add(flag); }
   template <class Other>
   void see(const Other& /*rounding mode and the like*/) {}
 };

@@ -122,7 +122,8 @@ fn overloads(tokens: TokenStream, row: &mut Row) {
 }
 
 fn ops_header(rows: &[Row]) -> String {
-    let mut text = String::from("// Generated from rust/kernels/src/ops/table.rs.\n#pragma once\n#include <cstdint>\n\n");
+    let mut text =
+        String::from("// Generated from rust/kernels/src/ops/table.rs.\n#pragma once\n#include <cstdint>\n\n");
     text.push_str("namespace rustorch {\n\nenum class Op : uint32_t {\n");
     for row in rows {
         // A trailing underscore keeps C++ keywords and alternative tokens out of the way.

@@ -589,7 +589,8 @@ fn tests_and_comparisons() {
         run(op, &views, &[F32, 0], &[0.5]).unwrap();
         out.values().into_iter().map(|flag| flag.0 == 1).collect()
     };
-    let unary: &[(Op, fn(f32) -> bool)] = &[
+    type Unary = fn(f32) -> bool;
+    let unary: &[(Op, Unary)] = &[
         (Op::isnan, f32::is_nan),
         (Op::isinf, f32::is_infinite),
         (Op::isposinf, |x| x == INF),
@@ -606,7 +607,8 @@ fn tests_and_comparisons() {
     for &(op, test) in unary {
         assert_eq!(run_flags(op, &[values]), values.map(test), "{op:?}");
     }
-    let binary: &[(Op, fn(f32, f32) -> bool)] = &[
+    type Binary = fn(f32, f32) -> bool;
+    let binary: &[(Op, Binary)] = &[
         (Op::eq, |a, b| a == b),
         (Op::ne, |a, b| a != b),
         (Op::lt, |a, b| a < b),

@@ -112,7 +112,7 @@ table! {
         atan2: binary(float) [structured: "atan2", "atan2_", "atan2.out"] = |a, b; _| a.atan2(b);
         hypot: binary(float) [structured: "hypot", "hypot_", "hypot.out"] = |a, b; _| a.hypot(b);
         logaddexp: binary(float) [structured: "logaddexp", "logaddexp.out"] = |a, b; _| a.log_add_exp(b);
-        xlogy: binary(float) [structured: "xlogy.Tensor", "xlogy_.Tensor", "xlogy.OutTensor"] =
+        xlogy: binary(float) [structured: "xlogy.Tensor", "xlogy_.Tensor"] =
             |a, b; _| if a == T::ZERO && !b.is_nan() { T::ZERO } else { a.mul(b.ln()) };
         /// Scalar: eps, negative where it was not given.
         logit: unary(float) = |x; s| x.logit(s[0]);
