@@ -9,6 +9,8 @@ pub mod isa;
 pub mod lanes;
 pub mod loops;
 pub mod math;
+pub mod matmul;
 pub mod ops;
+pub mod scratch;
 pub mod threads;
 pub mod view;

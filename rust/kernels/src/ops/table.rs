@@ -245,5 +245,11 @@ table! {
         fill = crate::loops::fill::fill, outputs 1;
         /// `[out]` of one dimension: `start + i * step`. Ints (for integers) or floats (for floats): start, step.
         arange = crate::loops::fill::arange, outputs 1;
+        /// Matrix product: `[out, a, b]`, 2-D.
+        matmul = crate::matmul::matmul, outputs 1;
+        /// Products in a batch: `[out, a, b]`, 3-D.
+        batch_matmul = crate::matmul::batch_matmul, outputs 1;
+        /// `beta * input + alpha * a @ b`: `[out, input, a, b]`, 2-D or 3-D; ints and floats: beta, alpha.
+        addmm = crate::matmul::addmm, outputs 1;
     }
 }

@@ -1,0 +1,261 @@
+//! The cut of a product into cells, and one cell's arithmetic.
+
+use super::{Matrix, Number, Scale, plain, vector};
+use crate::convert::Compute;
+use crate::element::Element;
+use crate::error::Result;
+use crate::isa::Level;
+use crate::scratch::Scratch;
+
+/// Multiply-adds of a cell below which it is not cut further.
+const CELL_WORK: usize = 1 << 21;
+/// Multiply-adds that a task gathers from small products.
+const TASK_WORK: usize = 1 << 18;
+/// Multiply-adds a nanosecond: an estimate, for the decision to use more threads.
+const WORK_PER_NANOSECOND: usize = 64;
+/// A product with one row or column reads each element once: it runs at the memory's speed.
+const VECTOR_WORK: usize = 1 << 16;
+const VECTOR_WORK_PER_NANOSECOND: usize = 8;
+
+/// The cut of `products` equal products into tasks, by shape alone.
+pub struct Cells {
+    products: usize,
+    rows: usize,
+    cols: usize,
+    cell_rows: usize,
+    cell_cols: usize,
+    /// Cells of one task.
+    group: usize,
+    nanoseconds: usize,
+}
+
+impl Cells {
+    pub fn of(products: usize, rows: usize, cols: usize, depth: usize) -> Self {
+        let depth = depth.max(1);
+        let work = products * rows * cols * depth;
+        let is_vector = rows == 1 || cols == 1;
+        let smallest = if is_vector { VECTOR_WORK } else { CELL_WORK.max(work / 32) };
+        let (mut cell_rows, mut cell_cols) = (rows, cols);
+        while cell_rows * cell_cols * depth > smallest {
+            // Halves rounded to whole register tiles.
+            if cell_rows >= cell_cols && cell_rows > 32 {
+                cell_rows = cell_rows.div_ceil(2).next_multiple_of(16);
+            } else if cell_cols > 96 {
+                cell_cols = cell_cols.div_ceil(2).next_multiple_of(48);
+            } else {
+                break;
+            }
+        }
+        let group = (TASK_WORK / (cell_rows * cell_cols * depth)).max(1);
+        let speed = if is_vector { VECTOR_WORK_PER_NANOSECOND } else { WORK_PER_NANOSECOND };
+        Self { products, rows, cols, cell_rows, cell_cols, group, nanoseconds: work / speed }
+    }
+
+    fn count(&self) -> usize {
+        self.products * self.rows.div_ceil(self.cell_rows) * self.cols.div_ceil(self.cell_cols)
+    }
+
+    pub fn tasks(&self) -> usize {
+        self.count().div_ceil(self.group)
+    }
+
+    pub fn nanoseconds(&self) -> usize {
+        self.nanoseconds
+    }
+
+    /// (product, first row, first column, rows, columns) of each cell of a task.
+    pub fn of_task(&self, task: usize) -> impl Iterator<Item = (usize, usize, usize, usize, usize)> {
+        let down = self.rows.div_ceil(self.cell_rows);
+        let across = self.cols.div_ceil(self.cell_cols);
+        let first = task * self.group;
+        (first..(first + self.group).min(self.count())).map(move |cell| {
+            let (row, col) = (cell / across % down * self.cell_rows, cell % across * self.cell_cols);
+            let rows = self.cell_rows.min(self.rows - row);
+            let cols = self.cell_cols.min(self.cols - col);
+            (cell / across / down, row, col, rows, cols)
+        })
+    }
+}
+
+/// `out = beta * input + alpha * a @ b` over one cell; no input where beta is zero.
+pub struct Cell<S: Number> {
+    pub out: Matrix<S>,
+    pub input: Option<Matrix<S>>,
+    pub a: Matrix<S::Math>,
+    pub b: Matrix<S::Math>,
+    pub scale: Scale<S::Math>,
+}
+
+impl<S: Number> Cell<S> {
+    pub fn run(&self, level: Level) -> Result<()> {
+        let Self { out, input, a, b, scale } = self;
+        if a.cols == 0 {
+            self.combine(None);
+            return Ok(());
+        }
+        if S::DTYPE == S::Math::DTYPE
+            && let Some(out) = out.with_unit_stride()
+        {
+            let target = Matrix {
+                data: out.data.cast::<S::Math>(),
+                rows: out.rows,
+                cols: out.cols,
+                row_stride: out.row_stride,
+                col_stride: out.col_stride,
+            };
+            if input.is_some() {
+                self.combine(None);
+            }
+            return Multiply::multiply(level, &target, a, b, scale.alpha, input.is_some());
+        }
+        let product = Scratch::<S::Math>::new(out.rows * out.cols)?;
+        let dense = Matrix::dense(product.ptr(), out.rows, out.cols);
+        Multiply::multiply(level, &dense, a, b, scale.alpha, false)?;
+        self.combine(Some(dense));
+        Ok(())
+    }
+
+    /// `out = beta * input + product`, either of which may be missing.
+    fn combine(&self, product: Option<Matrix<S::Math>>) {
+        let Self { out, input, scale, .. } = self;
+        let same = input.is_some_and(|input| {
+            std::ptr::eq(input.data, out.data)
+                && input.row_stride == out.row_stride
+                && input.col_stride == out.col_stride
+        });
+        if same && product.is_none() && scale.beta == S::Math::ONE {
+            return;
+        }
+        // Along the output's memory.
+        let turned = out.row_stride.unsigned_abs() < out.col_stride.unsigned_abs() && out.rows > 1;
+        let turn = |turned: bool| if turned { out.transposed() } else { *out };
+        let out = turn(turned);
+        let input = input.map(|input| if turned { input.transposed() } else { input });
+        let product = product.map(|product| if turned { product.transposed() } else { product });
+        for row in 0..out.rows {
+            for col in 0..out.cols {
+                // SAFETY: the cell is within every operand that is present; the input may be the
+                // output itself, in which case element by element is the in-place order.
+                unsafe {
+                    let mut value = S::Math::ZERO;
+                    if let Some(input) = input {
+                        value = S::Math::load(*input.at(row, col)).mul(scale.beta);
+                    }
+                    if let Some(product) = product {
+                        value = value.add(*product.at(row, col));
+                    }
+                    *out.at(row, col) = value.save();
+                }
+            }
+        }
+    }
+}
+
+/// A type that products are computed in.
+pub trait Multiply: Element {
+    /// `out = alpha * a @ b`, or `out += alpha * a @ b`. The output has a dense dimension, so have
+    /// the inputs, and the depth is not zero.
+    fn multiply(
+        level: Level,
+        out: &Matrix<Self>,
+        a: &Matrix<Self>,
+        b: &Matrix<Self>,
+        alpha: Self,
+        accumulate: bool,
+    ) -> Result<()>;
+}
+
+macro_rules! integers {
+    ($($type:ty),*) => {$(
+        impl Multiply for $type {
+            fn multiply(
+                level: Level,
+                out: &Matrix<Self>,
+                a: &Matrix<Self>,
+                b: &Matrix<Self>,
+                alpha: Self,
+                accumulate: bool,
+            ) -> Result<()> {
+                plain::multiply(level, out, a, b, alpha, accumulate)
+            }
+        }
+    )*};
+}
+integers!(u8, i8, i16, i32, i64);
+
+macro_rules! floats {
+    ($($type:ty: $engine:ident),*) => {$(
+        impl Multiply for $type {
+            fn multiply(
+                level: Level,
+                out: &Matrix<Self>,
+                a: &Matrix<Self>,
+                b: &Matrix<Self>,
+                alpha: Self,
+                accumulate: bool,
+            ) -> Result<()> {
+                if out.cols == 1 {
+                    return vector::multiply(level, out, a, b, alpha, accumulate);
+                }
+                if out.rows == 1 {
+                    let (out, a, b) = (out.transposed(), a.transposed(), b.transposed());
+                    return vector::multiply(level, &out, &b, &a, alpha, accumulate);
+                }
+                #[cfg(target_arch = "x86_64")]
+                if level > Level::Scalar {
+                    engine(private_gemm_x86::DType::$engine, level, out, a, b, &alpha, accumulate);
+                    return Ok(());
+                }
+                plain::multiply(level, out, a, b, alpha, accumulate)
+            }
+        }
+    )*};
+}
+floats!(f32: F32, f64: F64);
+
+/// The register-blocked product of the gemm crate, on this thread.
+#[cfg(target_arch = "x86_64")]
+fn engine<T: Copy>(
+    dtype: private_gemm_x86::DType,
+    level: Level,
+    out: &Matrix<T>,
+    a: &Matrix<T>,
+    b: &Matrix<T>,
+    alpha: &T,
+    accumulate: bool,
+) {
+    use private_gemm_x86::{Accum, DstKind, IType, InstrSet, gemm};
+    let instructions = if level == Level::Avx512 { InstrSet::Avx512 } else { InstrSet::Avx256 };
+    let accumulate = if accumulate { Accum::Add } else { Accum::Replace };
+    // SAFETY: the matrices are valid for their shapes and strides, of the type that `dtype` names,
+    // and the CPU has the level.
+    unsafe {
+        gemm(
+            dtype,
+            IType::U64,
+            instructions,
+            out.rows,
+            out.cols,
+            a.cols,
+            out.data.cast(),
+            out.row_stride,
+            out.col_stride,
+            std::ptr::null(),
+            std::ptr::null(),
+            DstKind::Full,
+            accumulate,
+            a.data.cast_const().cast(),
+            a.row_stride,
+            a.col_stride,
+            false,
+            std::ptr::null(),
+            0,
+            b.data.cast_const().cast(),
+            b.row_stride,
+            b.col_stride,
+            false,
+            std::ptr::from_ref(alpha).cast(),
+            1,
+        );
+    }
+}
