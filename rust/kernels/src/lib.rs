@@ -1,6 +1,7 @@
 //! The kernels of the rustorch device. They know nothing of torch, Python or FFI: a kernel takes
 //! [`view::View`]s and [`view::Attrs`], and is reached by [`ops::launch`] alone.
 
+pub mod conv;
 pub mod convert;
 pub mod dtype;
 pub mod element;

@@ -251,5 +251,14 @@ table! {
         batch_matmul = crate::matmul::batch_matmul, outputs 1;
         /// `beta * input + alpha * a @ b`: `[out, input, a, b]`, 2-D or 3-D; ints and floats: beta, alpha.
         addmm = crate::matmul::addmm, outputs 1;
+        /// Convolution: `[out, input, weight, bias?]`. Ints of every convolution: spatial rank, then
+        /// stride, padding, dilation for each spatial dimension, then groups.
+        conv_forward = crate::conv::forward, outputs 1;
+        /// `[grad_input, grad_output, weight, bias?]`; also a transposed convolution, with its bias.
+        conv_input_grad = crate::conv::input_grad, outputs 1;
+        /// `[grad_weight, input, grad_output]`.
+        conv_weight_grad = crate::conv::weight_grad, outputs 1;
+        /// `[grad_bias, grad_output]`.
+        conv_bias_grad = crate::conv::bias_grad, outputs 1;
     }
 }

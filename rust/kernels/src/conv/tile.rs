@@ -1,0 +1,180 @@
+//! The register tile of a gather: output channels by vectors of positions.
+
+use super::positions::{Piece, Position};
+use super::weights::Block;
+use crate::convert::StoredFloat;
+use crate::element::Element;
+use crate::lanes::Lanes;
+
+/// The most vectors of a tile.
+pub const MOST: usize = 6;
+/// The widest vector's elements.
+const WIDEST: usize = 16;
+
+/// Rows of a full tile: with three vectors they fill the registers, with some left for operands.
+pub const fn rows(registers: usize) -> usize {
+    if registers >= 32 { 8 } else { 4 }
+}
+
+/// Vectors of a tile of so many rows: enough sums to hide an addition's latency.
+pub const fn width(registers: usize, rows: usize) -> usize {
+    if rows >= 8 || (rows == 4 && registers < 32) { 3 } else { MOST }
+}
+
+/// Cuts `count` vectors into tiles of at most `most`, of the widths that there are.
+pub fn cut(count: usize, most: usize) -> Vec<std::ops::Range<usize>> {
+    let mut tiles = Vec::new();
+    let mut first = 0;
+    while first < count {
+        let width = match count - first {
+            left if left >= most => most,
+            4 => 2,
+            left => left.min(3),
+        };
+        tiles.push(first..first + width);
+        first += width;
+    }
+    tiles
+}
+
+/// What a tile computes.
+pub struct Tile<'a, S: StoredFloat> {
+    /// Inputs times taps.
+    pub depth: usize,
+    /// Packed weights of the block.
+    pub weights: *const S::Math,
+    /// From a position to each input and tap.
+    pub offsets: *const isize,
+    /// The source's plane.
+    pub source: *const S::Math,
+    pub positions: &'a [Position],
+    pub pieces: &'a [Piece],
+    pub block: Block,
+    /// The block's biases, or null.
+    pub bias: *const S::Math,
+    /// Sums of the earlier input channels (where they are not the first), and of these (where they
+    /// are not the last): in a buffer of vectors.
+    pub resume: bool,
+    pub suspend: bool,
+    pub partial: *mut S::Math,
+    /// The block's first channel of the output.
+    pub out: *mut S,
+    pub channel_stride: isize,
+    pub lane_stride: isize,
+}
+
+impl<S: StoredFloat> Tile<'_, S> {
+    /// # Safety
+    /// The pointers are valid for the depth, positions and channels; the CPU has the level.
+    #[inline(always)]
+    pub unsafe fn run<L: Lanes<Elem = S::Math>>(&self) {
+        // SAFETY: the caller's; the widths and rows are those that `cut` and `blocks` give.
+        unsafe {
+            match (self.block.rows, self.positions.len()) {
+                (8, 3) => self.sized::<L, 8, 3>(),
+                (8, 2) => self.sized::<L, 8, 2>(),
+                (8, 1) => self.sized::<L, 8, 1>(),
+                (4, 6) => self.sized::<L, 4, 6>(),
+                (4, 3) => self.sized::<L, 4, 3>(),
+                (4, 2) => self.sized::<L, 4, 2>(),
+                (4, 1) => self.sized::<L, 4, 1>(),
+                (2, 6) => self.sized::<L, 2, 6>(),
+                (2, 3) => self.sized::<L, 2, 3>(),
+                (2, 2) => self.sized::<L, 2, 2>(),
+                (2, 1) => self.sized::<L, 2, 1>(),
+                (1, 6) => self.sized::<L, 1, 6>(),
+                (1, 3) => self.sized::<L, 1, 3>(),
+                (1, 2) => self.sized::<L, 1, 2>(),
+                (1, 1) => self.sized::<L, 1, 1>(),
+                other => unreachable!("no tile of {other:?}"),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for `run`.
+    #[inline(always)]
+    unsafe fn sized<L: Lanes<Elem = S::Math>, const ROWS: usize, const VECTORS: usize>(&self) {
+        let partial = |row: usize, vector: usize| self.partial.wrapping_add((row * MOST + vector) * L::WIDTH);
+        // SAFETY: the caller's.
+        unsafe {
+            let mut sums = [[L::splat(S::Math::ZERO); VECTORS]; ROWS];
+            if self.resume {
+                for row in 0..ROWS {
+                    for vector in 0..VECTORS {
+                        sums[row][vector] = L::load(partial(row, vector));
+                    }
+                }
+            } else if !self.bias.is_null() {
+                for row in 0..ROWS {
+                    if row < self.block.valid {
+                        sums[row] = [L::splat(*self.bias.add(row)); VECTORS];
+                    }
+                }
+            }
+            let from: [*const S::Math; VECTORS] =
+                std::array::from_fn(|vector| self.source.wrapping_offset(self.positions[vector].input));
+            let mut weights = self.weights;
+            for depth in 0..self.depth {
+                let offset = *self.offsets.add(depth);
+                let values: [L::Vector; VECTORS] = std::array::from_fn(|vector| L::load(from[vector].offset(offset)));
+                for row in 0..ROWS {
+                    let weight = L::splat(*weights.add(row));
+                    for vector in 0..VECTORS {
+                        sums[row][vector] = L::fma(values[vector], weight, sums[row][vector]);
+                    }
+                }
+                weights = weights.add(ROWS);
+            }
+            if self.suspend {
+                for row in 0..ROWS {
+                    for vector in 0..VECTORS {
+                        L::store(partial(row, vector), sums[row][vector]);
+                    }
+                }
+                return;
+            }
+            for row in 0..ROWS {
+                if row < self.block.valid {
+                    let out = self.out.wrapping_offset(row as isize * self.channel_stride);
+                    for vector in 0..VECTORS {
+                        self.store::<L>(out, &self.positions[vector], sums[row][vector]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// `out` is the channel's first output; the position's pieces are within it.
+    #[inline(always)]
+    unsafe fn store<L: Lanes<Elem = S::Math>>(&self, out: *mut S, position: &Position, value: L::Vector) {
+        let pieces = &self.pieces[position.first_piece..position.first_piece + position.pieces];
+        let dense = S::DTYPE == S::Math::DTYPE && self.lane_stride == 1;
+        // SAFETY: the caller's.
+        unsafe {
+            if dense && let [Piece { lane: 0, count, out: at }] = *pieces {
+                let to = out.offset(at).cast();
+                if count == L::WIDTH {
+                    L::store(to, value)
+                } else {
+                    L::store_partial(to, value, count)
+                }
+                return;
+            }
+            let mut lanes = [S::Math::ZERO; WIDEST];
+            L::store(lanes.as_mut_ptr(), value);
+            for piece in pieces {
+                let from = lanes.as_ptr().add(piece.lane);
+                let to = out.offset(piece.out);
+                if dense {
+                    L::store_partial(to.cast(), L::load_partial(from, piece.count), piece.count);
+                } else {
+                    for at in 0..piece.count {
+                        *to.offset(at as isize * self.lane_stride) = S::save(*from.add(at));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The weight gradient: for every output channel, input channel and tap, the sum over images and
+//! positions of the output's gradient times the input. Sums are vectors along the positions, and
+//! are added up across their lanes once a batch of images.
+
+use super::axis;
+use super::planes::{Planes, Shape, SourceOf};
+use super::{Geometry, Images, Target};
+use crate::convert::StoredFloat;
+use crate::element::Element;
+use crate::error::Result;
+use crate::isa;
+use crate::lanes::{Kernel, Lanes, Real};
+use crate::scratch::Scratch;
+use crate::threads;
+use crate::view::View;
+
+/// Bytes of input and gradient that all tiles pass over before the next images.
+const CACHE_BYTES: usize = 1 << 20;
+/// Tasks that the output channels and the inputs' taps are cut into.
+const TASKS: usize = 32;
+/// Multiply-adds a nanosecond: an estimate, for the decision to use more threads.
+const WORK_PER_NANOSECOND: usize = 48;
+
+/// See [`super::weight_grad`].
+pub fn run<S: StoredFloat>(
+    geometry: &Geometry,
+    grad_weight: &View<'_>,
+    input: &View<'_>,
+    grad_output: &View<'_>,
+) -> Result<()> {
+    let (kernel, input) = (Images::<S>::of(grad_weight), Images::<S>::of(input));
+    let gradient = Images::<S>::of(grad_output);
+    if kernel.count * kernel.channels * kernel.positions() == 0 {
+        return Ok(());
+    }
+    let level = isa::level();
+    let (lanes, _) = super::gather::facts::<S::Math>(level);
+    let axes: [_; 3] = std::array::from_fn(|dim| {
+        let Geometry { stride, padding, dilation, .. } = geometry;
+        axis::forward(gradient.size[dim], kernel.size[dim], stride[dim], padding[dim], dilation[dim])
+    });
+    let [depth, rows, cols] = &axes;
+    // A run of positions ends with a vector that reaches over the planes: they are always laid out.
+    let source = SourceOf::new(input, [depth.0.clone(), rows.0.clone(), cols.0.clone()], |_| false)?;
+    let spread = Spread::new(&gradient, &source.shape, lanes);
+    let mut taps = Vec::new();
+    for &depth in &depth.1.taps {
+        for &row in &rows.1.taps {
+            for &col in &cols.1.taps {
+                taps.push(source.shape.tap([depth, row, col]));
+            }
+        }
+    }
+    let (groups, inputs) = (geometry.groups, kernel.channels);
+    let outputs = kernel.count / groups;
+    let across = inputs * taps.len();
+    let sums = Scratch::<S::Math>::new(kernel.count * across)?;
+    for at in 0..kernel.count * across {
+        // SAFETY: within the scratch.
+        unsafe { *sums.ptr().add(at) = S::Math::ZERO };
+    }
+    let gradients = Scratch::<S::Math>::new(source.batch * gradient.channels * spread.length)?;
+
+    let mut first = 0;
+    while first < input.count && gradient.positions() > 0 {
+        let count = source.batch.min(input.count - first);
+        let planes = source.planes(level, first, count);
+        spread.all(level, &gradient, first, count, &gradients);
+        let channel = |at: usize| at as isize * planes.channel_stride;
+        let offsets: Vec<isize> = (0..inputs).flat_map(|at| taps.iter().map(move |tap| channel(at) + tap)).collect();
+        let image = (input.channels * planes.channel_stride as usize + gradient.channels * spread.length)
+            * size_of::<S::Math>();
+        let step = (CACHE_BYTES / image.max(1)).clamp(1, count);
+        // The table of sums, cut into blocks of tiles.
+        let down = outputs.div_ceil(4).min(TASKS.div_ceil(groups)).max(1);
+        let tall = outputs.div_ceil(down).next_multiple_of(4);
+        let down = outputs.div_ceil(tall);
+        let right = TASKS.div_ceil(groups * down).min(across.div_ceil(36)).max(1);
+        let wide = across.div_ceil(right).next_multiple_of(18);
+        let right = across.div_ceil(wide);
+        let work = kernel.count * across * count * spread.length;
+        let to = Target(sums.ptr());
+        threads::parallel(groups * down * right, work / WORK_PER_NANOSECOND, |task| {
+            let (group, block) = (task / (down * right), task % (down * right));
+            let (row, col) = (block / right * tall, block % right * wide);
+            let block = Block {
+                gradients: gradients.ptr().wrapping_add(group * outputs * spread.length),
+                gradient_stride: spread.length,
+                gradient_image: gradient.channels * spread.length,
+                planes: &planes,
+                channel: group * inputs,
+                offsets: &offsets,
+                vectors: spread.length / lanes,
+                images: count,
+                step,
+                rows: row..(row + tall).min(outputs),
+                cols: col..(col + wide).min(across),
+                sums: to.get().wrapping_add(group * outputs * across),
+                across,
+            };
+            S::Math::run_at(level, block);
+        });
+        first += count;
+    }
+    store(&kernel, sums.ptr());
+    Ok(())
+}
+
+/// Writes the sums where the weights' gradient lies.
+fn store<S: StoredFloat>(kernel: &Images<S>, mut sums: *const S::Math) {
+    let [depth, rows, cols] = kernel.size;
+    for output in 0..kernel.count as isize {
+        for input in 0..kernel.channels as isize {
+            let to = kernel.data.wrapping_offset(output * kernel.count_stride + input * kernel.channel_stride);
+            for at in 0..depth * rows * cols {
+                let index = [at / (rows * cols), at / cols % rows, at % cols];
+                let offset: isize = (0..3).map(|dim| index[dim] as isize * kernel.stride[dim]).sum();
+                // SAFETY: within the gradient; the sums have one for each of its elements.
+                unsafe {
+                    *to.offset(offset) = S::save(*sums);
+                    sums = sums.add(1);
+                }
+            }
+        }
+    }
+}
+
+/// The layout of the output's gradient: rows as far apart as the input's planes have them, with
+/// zeros between, so that one run of vectors passes over both.
+struct Spread {
+    depth_pitch: usize,
+    row_pitch: usize,
+    /// Elements of a channel: whole vectors.
+    length: usize,
+}
+
+impl Spread {
+    fn new<S>(gradient: &Images<S>, shape: &Shape, lanes: usize) -> Self {
+        let [depth, rows, cols] = gradient.size;
+        let (depth_pitch, row_pitch) = (shape.depth_pitch as usize, shape.row_pitch as usize);
+        let run = depth.saturating_sub(1) * depth_pitch + rows.saturating_sub(1) * row_pitch + cols;
+        Self { depth_pitch, row_pitch, length: run.next_multiple_of(lanes) }
+    }
+
+    fn all<S: StoredFloat>(
+        &self,
+        level: isa::Level,
+        gradient: &Images<S>,
+        first: usize,
+        count: usize,
+        to: &Scratch<S::Math>,
+    ) {
+        let channels = count * gradient.channels;
+        let to = Target(to.ptr());
+        threads::parallel_chunks(channels, ((1 << 14) / self.length).max(1), channels * self.length / 4, |range| {
+            for at in range {
+                let (image, channel) = (first + at / gradient.channels, at % gradient.channels);
+                let to = to.get().wrapping_add(at * self.length);
+                S::Math::run_at(level, SpreadOne { spread: self, gradient, image, channel, to });
+            }
+        });
+    }
+}
+
+struct SpreadOne<'a, S: StoredFloat> {
+    spread: &'a Spread,
+    gradient: &'a Images<S>,
+    image: usize,
+    channel: usize,
+    to: *mut S::Math,
+}
+
+impl<S: StoredFloat> Kernel<S::Math> for SpreadOne<'_, S> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<L: Lanes<Elem = S::Math>>(self) {
+        let Self { spread, gradient, to, .. } = self;
+        let [depths, rows, cols] = gradient.size;
+        let from = super::planes::start(gradient, self.image, self.channel);
+        let mut done = 0;
+        for depth in 0..depths {
+            for row in 0..rows {
+                let line = depth as isize * gradient.stride[0] + row as isize * gradient.stride[1];
+                let begin = depth * spread.depth_pitch + row * spread.row_pitch;
+                // SAFETY: the rows and the gaps between them are within the channel's length.
+                unsafe {
+                    super::planes::fill::<L>(to.add(done), begin - done);
+                    super::planes::copy::<L, S>(from.wrapping_offset(line), gradient.stride[2], to.add(begin), cols);
+                }
+                done = begin + cols;
+            }
+        }
+        // SAFETY: the channel's last part.
+        unsafe { super::planes::fill::<L>(to.add(done), spread.length - done) };
+    }
+}
+
+/// A block of the table of sums: output channels by inputs' taps.
+struct Block<'a, T> {
+    /// The group's gradient, spread.
+    gradients: *const T,
+    gradient_stride: usize,
+    gradient_image: usize,
+    planes: &'a Planes<T>,
+    /// The group's first input channel.
+    channel: usize,
+    offsets: &'a [isize],
+    /// Vectors of a channel of the gradient.
+    vectors: usize,
+    images: usize,
+    /// Images that all tiles pass over before the next ones.
+    step: usize,
+    rows: std::ops::Range<usize>,
+    cols: std::ops::Range<usize>,
+    /// The group's sums.
+    sums: *mut T,
+    across: usize,
+}
+
+impl<T: Real> Kernel<T> for Block<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<L: Lanes<Elem = T>>(self) {
+        let tallest = if L::REGISTERS >= 32 { 4 } else { 2 };
+        for first in (0..self.images).step_by(self.step) {
+            let images = first..(first + self.step).min(self.images);
+            let mut col = self.cols.start;
+            while col < self.cols.end {
+                let left = self.cols.end - col;
+                let mut row = self.rows.start;
+                let mut width = 1;
+                while row < self.rows.end {
+                    let height = match self.rows.end - row {
+                        left if left >= tallest => tallest,
+                        left => left.min(2),
+                    };
+                    // One output channel (a depthwise convolution) needs more taps side by side.
+                    let lone = self.rows.len() == 1;
+                    width = if lone && left >= 9 {
+                        9
+                    } else if left >= 6 {
+                        6
+                    } else if left >= 3 {
+                        3
+                    } else {
+                        1
+                    };
+                    // SAFETY: the rows and columns are within the block; the pointers the caller's.
+                    unsafe {
+                        match (height, width) {
+                            (4, 6) => self.tile::<L, 4, 6>(row, col, &images),
+                            (4, 3) => self.tile::<L, 4, 3>(row, col, &images),
+                            (4, _) => self.tile::<L, 4, 1>(row, col, &images),
+                            (2, 6) => self.tile::<L, 2, 6>(row, col, &images),
+                            (2, 3) => self.tile::<L, 2, 3>(row, col, &images),
+                            (2, _) => self.tile::<L, 2, 1>(row, col, &images),
+                            (_, 9) => self.tile::<L, 1, 9>(row, col, &images),
+                            (_, 6) => self.tile::<L, 1, 6>(row, col, &images),
+                            (_, 3) => self.tile::<L, 1, 3>(row, col, &images),
+                            _ => self.tile::<L, 1, 1>(row, col, &images),
+                        }
+                    }
+                    row += height;
+                }
+                col += width;
+            }
+        }
+    }
+}
+
+impl<T: Real> Block<'_, T> {
+    /// Adds the images' part to `ROWS` by `COLS` sums.
+    ///
+    /// # Safety
+    /// The sums are within the block, the images within the planes; the CPU has the level.
+    #[inline(always)]
+    unsafe fn tile<L: Lanes<Elem = T>, const ROWS: usize, const COLS: usize>(
+        &self,
+        row: usize,
+        col: usize,
+        images: &std::ops::Range<usize>,
+    ) {
+        let channel = self.channel as isize * self.planes.channel_stride;
+        // SAFETY: the gradient has `vectors` vectors a channel; the planes have as many positions
+        // from each tap on, or slack.
+        unsafe {
+            let mut sums = [[L::splat(T::ZERO); COLS]; ROWS];
+            for image in images.clone() {
+                let gradients = self.gradients.add(image * self.gradient_image + row * self.gradient_stride);
+                let gradients: [*const T; ROWS] = std::array::from_fn(|at| gradients.add(at * self.gradient_stride));
+                let plane = self.planes.data.get().wrapping_offset(image as isize * self.planes.image_stride + channel);
+                let sources: [*const T; COLS] =
+                    std::array::from_fn(|at| plane.wrapping_offset(self.offsets[col + at]).cast_const());
+                for at in (0..self.vectors * L::WIDTH).step_by(L::WIDTH) {
+                    let gradient: [L::Vector; ROWS] = std::array::from_fn(|row| L::load(gradients[row].add(at)));
+                    for col in 0..COLS {
+                        let source = L::load(sources[col].add(at));
+                        for row in 0..ROWS {
+                            sums[row][col] = L::fma(gradient[row], source, sums[row][col]);
+                        }
+                    }
+                }
+            }
+            for at in 0..ROWS {
+                for other in 0..COLS {
+                    let sum = self.sums.add((row + at) * self.across + col + other);
+                    *sum = (*sum).add(L::sum(sums[at][other]));
+                }
+            }
+        }
+    }
+}
