@@ -229,8 +229,7 @@ impl<S: StoredFloat> Gather<'_, S> {
         let (lanes, _) = facts::<S::Math>(level);
         let vectors = class.positions.vectors.len();
         let work = count * self.out.channels * depth.max(1) * vectors * lanes;
-        let suspends = class.inputs < self.inputs;
-        let room = if suspends { chunk * rows * tile::MOST * lanes } else { 0 };
+        let room = chunk * rows * tile::MOST * lanes;
         let refusal = std::sync::Mutex::new(None);
         threads::parallel(outer * parts, work / WORK_PER_NANOSECOND, |task| {
             let (part_at, image) = (task % parts, task / parts % count);

@@ -10,7 +10,9 @@ mod axis;
 mod gather;
 mod planes;
 mod positions;
+#[allow(clippy::needless_range_loop, reason = "two indices over arrays of fixed sizes unroll into registers")]
 mod tile;
+#[allow(clippy::needless_range_loop, reason = "two indices over arrays of fixed sizes unroll into registers")]
 mod weight_grad;
 mod weights;
 
@@ -112,7 +114,10 @@ fn check(geometry: &Geometry, output: &View<'_>, input: &View<'_>, weight: &View
     }
     let Geometry { groups, .. } = *geometry;
     let refuse = |text: String| Err(Error::Shape(text));
-    if input.size(1) != weight.size(1) * groups || output.size(1) != weight.size(0) || weight.size(0) % groups != 0 {
+    if input.size(1) != weight.size(1) * groups
+        || output.size(1) != weight.size(0)
+        || !weight.size(0).is_multiple_of(groups)
+    {
         return refuse(format!(
             "convolution of {groups} groups: channels of input {:?}, weight {:?} and output {:?} do not fit",
             input.sizes(),

@@ -8,8 +8,6 @@ use crate::lanes::Lanes;
 
 /// The most vectors of a tile.
 pub const MOST: usize = 6;
-/// The widest vector's elements.
-const WIDEST: usize = 16;
 
 /// Rows of a full tile: with three vectors they fill the registers, with some left for operands.
 pub const fn rows(registers: usize) -> usize {
@@ -52,10 +50,11 @@ pub struct Tile<'a, S: StoredFloat> {
     pub block: Block,
     /// The block's biases, or null.
     pub bias: *const S::Math,
-    /// Sums of the earlier input channels (where they are not the first), and of these (where they
-    /// are not the last): in a buffer of vectors.
+    /// These are not the first input channels: the sums go on from those of the earlier ones.
     pub resume: bool,
+    /// These are not the last input channels: the sums are kept, not written to the output.
     pub suspend: bool,
+    /// Room for the sums: a tile's rows of `MOST` vectors.
     pub partial: *mut S::Math,
     /// The block's first channel of the output.
     pub out: *mut S,
@@ -126,55 +125,56 @@ impl<S: StoredFloat> Tile<'_, S> {
                 }
                 weights = weights.add(ROWS);
             }
-            if self.suspend {
-                for row in 0..ROWS {
-                    for vector in 0..VECTORS {
-                        L::store(partial(row, vector), sums[row][vector]);
-                    }
+            // Through memory, so that the sums have fixed registers while they are added to.
+            for row in 0..ROWS {
+                for vector in 0..VECTORS {
+                    L::store(partial(row, vector), sums[row][vector]);
                 }
+            }
+            if self.suspend {
                 return;
             }
-            for row in 0..ROWS {
-                if row < self.block.valid {
-                    let out = self.out.wrapping_offset(row as isize * self.channel_stride);
-                    for vector in 0..VECTORS {
-                        self.store::<L>(out, &self.positions[vector], sums[row][vector]);
-                    }
+            for row in 0..self.block.valid {
+                let out = self.out.wrapping_offset(row as isize * self.channel_stride);
+                for (vector, position) in self.positions.iter().enumerate() {
+                    self.store::<L>(out, position, partial(row, vector));
                 }
             }
         }
     }
 
     /// # Safety
-    /// `out` is the channel's first output; the position's pieces are within it.
+    /// `out` is the channel's first output; the position's pieces are within it. The sums are a
+    /// vector's.
     #[inline(always)]
-    unsafe fn store<L: Lanes<Elem = S::Math>>(&self, out: *mut S, position: &Position, value: L::Vector) {
+    unsafe fn store<L: Lanes<Elem = S::Math>>(&self, out: *mut S, position: &Position, sums: *const S::Math) {
         let pieces = &self.pieces[position.first_piece..position.first_piece + position.pieces];
         let dense = S::DTYPE == S::Math::DTYPE && self.lane_stride == 1;
         // SAFETY: the caller's.
         unsafe {
-            if dense && let [Piece { lane: 0, count, out: at }] = *pieces {
-                let to = out.offset(at).cast();
-                if count == L::WIDTH {
-                    L::store(to, value)
-                } else {
-                    L::store_partial(to, value, count)
-                }
-                return;
-            }
-            let mut lanes = [S::Math::ZERO; WIDEST];
-            L::store(lanes.as_mut_ptr(), value);
             for piece in pieces {
-                let from = lanes.as_ptr().add(piece.lane);
+                let from = sums.add(piece.lane);
                 let to = out.offset(piece.out);
-                if dense {
+                if dense && piece.count == L::WIDTH {
+                    L::store(to.cast(), L::load(from));
+                } else if dense {
                     L::store_partial(to.cast(), L::load_partial(from, piece.count), piece.count);
                 } else {
-                    for at in 0..piece.count {
-                        *to.offset(at as isize * self.lane_stride) = S::save(*from.add(at));
-                    }
+                    scatter(from, piece.count, to, self.lane_stride);
                 }
             }
         }
+    }
+}
+
+/// Not inlined: its conversions would take registers from the tile's sums.
+///
+/// # Safety
+/// `from` is valid for `count` elements, `to` for as many at its stride.
+#[inline(never)]
+unsafe fn scatter<S: StoredFloat>(from: *const S::Math, count: usize, to: *mut S, stride: isize) {
+    for at in 0..count {
+        // SAFETY: the caller's.
+        unsafe { *to.offset(at as isize * stride) = S::save(*from.add(at)) };
     }
 }
