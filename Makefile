@@ -1,14 +1,69 @@
 # `make demo` and `make test` do everything on a fresh machine; see README.md.
+# Needed: Python 3.11 or newer (`make PYTHON=python3.12 ...` names another), Rust, a C++20 compiler.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# torch and the build's own packages are installed once; the stamp is made anew when they change.
+# Everything that pyproject.toml names is installed once; the stamp is made anew when it changes.
 READY := $(VENV)/ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MAX_JOBS ?= 2
+export CARGO_BUILD_JOBS ?= $(MAX_JOBS)
 
-.PHONY: dev
-# A build in place, without installing: for work on the project itself (`PYTHONPATH=.`).
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench build dev clean
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make demo    train a CNN on handwritten digits through torch.compile(backend="rust_backend")
+demo: build
+	$(BIN)/python examples/mnist_rustorch_demo.py
+
+## make test    every test: Rust, Python, the smoke test, both examples
+test: build
+	cargo test --locked
+	$(BIN)/python -m pytest
+	$(BIN)/python -m rustorch_device.backend_check
+	$(BIN)/python examples/compile_backend_demo.py
+	$(BIN)/python examples/mnist_rustorch_demo.py
+
+## make check   formatting, lints, types, the arrows between the parts, the sizes of files
+check: $(READY)
+	cargo fmt --all --check
+	cargo clippy --locked --release --workspace --all-targets -- -D warnings
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python tests/arrows.py
+	$(BIN)/python tests/file_sizes.py
+
+## make bench   measure against the CPU, and rewrite the tables of docs/performance.md
+bench: build
+	$(BIN)/python benches/run.py --write docs/performance.md
+
+## make build   make .venv, install what is needed, build; after an edit: build what it touched
+build: $(READY)
+	@$(MAKE) --no-print-directory dev
+
+## make dev     build in place with the .venv that is there, installing nothing
 dev:
 	$(BIN)/python setup.py -q egg_info build_ext --inplace
 
+## make clean   remove what was built; .venv stays
+clean:
+	rm -rf build dist target rustorch_device.egg-info rustorch_device/_C.*.so
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "rustorch needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ": say `make PYTHON=python3.11 ...`")'
+	$(PYTHON) -m venv $(VENV)
+
+# The build's own packages come first: without build isolation, the extension is compiled against
+# the torch that will load it.
+$(READY): pyproject.toml | $(BIN)/python
+	@command -v cargo > /dev/null || { echo 'rustorch needs Rust: see https://rustup.rs' >&2; exit 1; }
+	$(BIN)/python -c 'import tomllib; \
+	  print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $(VENV)/build-requires.txt
+	$(BIN)/python -m pip install -q -r $(VENV)/build-requires.txt
+	$(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
+	@touch $@

@@ -20,8 +20,8 @@ from setuptools_rust import build_rust as BuildRust
 from torch.utils.cpp_extension import BuildExtension, CppExtension
 
 ROOT = Path(__file__).parent.resolve()
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-GENERATED = ROOT / "build" / "generated"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+GENERATED = TARGET / "generated"
 
 RUST = RustExtension(
     "rustorch_device._rust",
@@ -45,15 +45,16 @@ class Build(BuildExtension):
         self.build_temp = str(ROOT / "build" / "cpp")
 
     def build_extensions(self) -> None:
-        os.environ["RUSTORCH_GENERATED"] = str(GENERATED)
         os.environ["CARGO_TARGET_DIR"] = str(TARGET)
         build_rust = BuildRust(self.distribution)
         build_rust.ensure_finalized()
         build_rust.build_extension(RUST)
         library = TARGET / "release" / "librustorch_bridge.a"
+        headers = [*(ROOT / "csrc").rglob("*.h"), *GENERATED.iterdir()]
         for extension in self.extensions:
             extension.extra_objects = [str(library)]
-            extension.depends = [str(library)]
+            # setuptools asks whether anything is newer than the extension; ninja then knows what.
+            extension.depends = [str(path) for path in (library, *headers)]
         super().build_extensions()
 
 

@@ -1,6 +1,7 @@
 //! Writes the cxx glue and, from the rows of the op table, the C++ side of it: `ops.h` (every op's
 //! id and name) and `pointwise_headers.inc`, `pointwise_rows.inc` (the ATen registrations).
-//! They go to the folder that `RUSTORCH_GENERATED` names (setup.py sets it).
+//! They go to `generated` in cargo's target folder, where setup.py points the C++ compiler: one place
+//! for every profile, so that clippy and the build of the extension do not undo each other's work.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -22,13 +23,12 @@ struct Row {
 fn main() {
     println!("cargo:rerun-if-changed={TABLE}");
     println!("cargo:rerun-if-changed=src/lib.rs");
-    println!("cargo:rerun-if-env-changed=RUSTORCH_GENERATED");
     cxx_build::bridge("src/lib.rs").std("c++20").compile("rustorch_cxx");
 
     let text = std::fs::read_to_string(TABLE).expect("the op table is readable");
     let rows = rows(text.parse().expect("the op table is Rust"));
-    let folder = std::env::var("RUSTORCH_GENERATED").or_else(|_| std::env::var("OUT_DIR"));
-    let folder = PathBuf::from(folder.expect("cargo sets OUT_DIR"));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("../../target"), PathBuf::from);
+    let folder = target.join("generated");
     std::fs::create_dir_all(&folder).expect("the folder for generated files can be made");
     write_if_changed(&folder.join("ops.h"), &ops_header(&rows));
     write_if_changed(&folder.join("pointwise_headers.inc"), &pointwise_headers(&rows));
