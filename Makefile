@@ -39,7 +39,7 @@ check: $(READY)
 
 ## make bench   measure against the CPU, and rewrite the tables of docs/performance.md
 bench: build
-	$(BIN)/python benches/run.py --write docs/performance.md
+	$(BIN)/python -m benches.run --write docs/performance.md
 
 ## make build   make .venv, install what is needed, build; after an edit: build what it touched
 build: $(READY)

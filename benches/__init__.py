@@ -1,0 +1,1 @@
+"""Measurements against PyTorch's own CPU kernels: `python -m benches.run --help`."""

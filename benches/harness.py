@@ -1,0 +1,159 @@
+"""Measures arms side by side: in one process, taken in turns, best and median of many samples.
+
+A case's first arm is the peer (PyTorch on the CPU), and the others are compared with it. A ratio is
+the peer's time divided by the arm's: above 1, the arm is faster.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import repeat
+
+import torch
+
+Arm = Callable[[], object]
+
+
+@dataclass
+class Case:
+    """Something that every arm does in its own way."""
+
+    bench: str
+    name: str
+    arms: dict[str, Arm]
+    # Allowed difference from the peer's result, relative to its largest value; None: not compared.
+    tolerance: float | None = 1e-3
+
+
+@dataclass
+class Effort:
+    """How long to measure."""
+
+    samples: int = 40
+    # A sample repeats the call until it lasts this long.
+    sample_seconds: float = 2e-3
+    # A case stops early after this long, though not before `fewest` samples of each arm.
+    case_seconds: float = 4.0
+    fewest: int = 5
+
+
+QUICK = Effort(samples=3, sample_seconds=2e-4, case_seconds=1.0, fewest=2)
+
+
+@dataclass
+class Result:
+    bench: str
+    case: str
+    threads: int
+    arm: str
+    peer: str
+    best_us: float
+    median_us: float
+    # The peer's time divided by the arm's.
+    ratio_best: float
+    ratio_median: float
+    samples: int
+    failure: str = field(default="")
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+class Differs(Exception):
+    """An arm's result is not the peer's, so that its time means nothing."""
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def sample(arm: Arm, calls: int) -> float:
+    """Seconds a call."""
+    started = time.perf_counter()
+    for _ in repeat(None, calls):
+        arm()
+    return (time.perf_counter() - started) / calls
+
+
+def calls_for(arm: Arm, seconds: float) -> int:
+    """How many calls last about as long as a sample should; warms the arm up on the way."""
+    arm()
+    calls = 1
+    while (taken := sample(arm, calls) * calls) < seconds / 2:
+        calls = max(calls * 2, int(calls * seconds / max(taken, 1e-9) / 2))
+    return max(1, round(calls * seconds / taken))
+
+
+def compare(peer: object, result: object, tolerance: float) -> None:
+    if not isinstance(peer, torch.Tensor) or not isinstance(result, torch.Tensor):
+        return
+    expected, actual = peer.detach().cpu().double(), result.detach().cpu().double()
+    if expected.shape != actual.shape:
+        raise Differs(f"shape {tuple(actual.shape)}, not {tuple(expected.shape)}")
+    if expected.numel() == 0:
+        return
+    difference = ((actual - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
+    if not difference <= tolerance:
+        raise Differs(f"differs from the peer by {difference:.1e}")
+
+
+def measure(case: Case, thread_count: int, effort: Effort) -> list[Result]:
+    """One result an arm. An arm that fails or differs has its failure written instead of times."""
+    with threads(thread_count):
+        arms, failures = dict(case.arms), {}
+        peer_name = next(iter(arms))
+        expected = arms[peer_name]()
+        for name, arm in list(arms.items())[1:]:
+            try:
+                result = arm()
+                if case.tolerance is not None:
+                    compare(expected, result, case.tolerance)
+            except Exception as error:
+                failures[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+                del arms[name]
+        calls = {name: calls_for(arm, effort.sample_seconds) for name, arm in arms.items()}
+        times: dict[str, list[float]] = {name: [] for name in arms}
+        started = time.perf_counter()
+        for taken in range(effort.samples):
+            if taken >= effort.fewest and time.perf_counter() - started > effort.case_seconds:
+                break
+            for name, arm in arms.items():
+                times[name].append(sample(arm, calls[name]))
+    best = {name: min(values) for name, values in times.items()}
+    median = {name: statistics.median(values) for name, values in times.items()}
+    results = [
+        Result(
+            case.bench,
+            case.name,
+            thread_count,
+            name,
+            peer_name,
+            best[name] * 1e6,
+            median[name] * 1e6,
+            best[peer_name] / best[name],
+            median[peer_name] / median[name],
+            len(times[name]),
+        )
+        for name in arms
+    ]
+    nothing = float("nan")
+    results += [
+        Result(case.bench, case.name, thread_count, name, peer_name, nothing, nothing, nothing, nothing, 0, failure)
+        for name, failure in failures.items()
+    ]
+    return results
+
+
+def both(bench: str, name: str, function: Callable[..., object], *inputs: object, tolerance: float = 1e-3) -> Case:
+    """A case of one function on the same inputs, on the CPU and on rustorch."""
+    moved = [value.to("rustorch") if isinstance(value, torch.Tensor) else value for value in inputs]
+    arms: dict[str, Arm] = {"cpu": lambda: function(*inputs), "rustorch": lambda: function(*moved)}
+    return Case(bench, name, arms, tolerance)

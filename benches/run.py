@@ -1,0 +1,70 @@
+"""Runs the benches: `python -m benches.run`, or `--only gemm conv`, `--quick`, `--json FILE`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from . import conv, gemm, overhead, pointwise, render, training
+from .harness import QUICK, Effort, Result, measure
+
+BENCHES = {
+    "overhead": overhead.cases,
+    "gemm": gemm.cases,
+    "conv": conv.cases,
+    "pointwise": pointwise.cases,
+    "training": training.cases,
+}
+
+
+def arguments(given: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benches.run", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=BENCHES, default=list(BENCHES), help="these benches alone")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--quick", action="store_true", help="few cases and samples: to see that it runs")
+    parser.add_argument("--inductor", action="store_true", help="Inductor as another arm of the training step")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every result there")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="rewrite the tables of this page")
+    return parser.parse_args(given)
+
+
+def show(result: Result) -> None:
+    outcome = result.failure or (
+        f"{result.best_us:12.2f} {result.median_us:12.2f} {result.ratio_best:8.2f} {result.ratio_median:8.2f}"
+    )
+    print(f"{result.case:<52} {result.threads} {result.arm:<24} {outcome}", flush=True)
+
+
+def main(given: list[str] | None = None) -> int:
+    options = arguments(given)
+    if not hasattr(torch, "rustorch"):
+        print("the device is not loaded: `python -m rustorch_device.backend_check` says why", file=sys.stderr)
+        return 1
+    torch.manual_seed(0)
+    effort = QUICK if options.quick else Effort()
+    results: list[Result] = []
+    print(f"{'case':<52} t {'arm':<24} {'best µs':>12} {'median µs':>12} {'ratio':>8} {'(median)':>8}")
+    for name in options.only:
+        more = {"inductor": options.inductor} if name == "training" else {}
+        for case in BENCHES[name](options.quick, **more):
+            for threads in options.threads:
+                for result in measure(case, threads, effort):
+                    show(result)
+                    results.append(result)
+    if options.json:
+        options.json.write_text(json.dumps([result.to_dict() for result in results], indent=1))
+    if options.write:
+        from rustorch_device import _C
+
+        command = "make bench" if given is None else "python -m benches.run " + " ".join(given)
+        render.write(options.write, render.section(results, command, _C.simd_level()))
+    failed = [result for result in results if result.failure]
+    for result in failed:
+        print(f"{result.case}, {result.arm}: {result.failure}", file=sys.stderr)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
