@@ -1,17 +1,22 @@
 //! The kernels of the rustorch device. They know nothing of torch, Python or FFI: a kernel takes
 //! [`view::View`]s and [`view::Attrs`], and is reached by [`ops::launch`] alone.
 
+pub mod cat;
 pub mod conv;
 pub mod convert;
 pub mod dtype;
 pub mod element;
 pub mod error;
+pub mod index;
 pub mod isa;
 pub mod lanes;
 pub mod loops;
 pub mod math;
 pub mod matmul;
 pub mod ops;
+pub mod optim;
+pub mod pool;
+pub mod random;
 pub mod scratch;
 pub mod threads;
 pub mod view;

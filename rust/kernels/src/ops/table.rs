@@ -260,5 +260,111 @@ table! {
         conv_weight_grad = crate::conv::weight_grad, outputs 1;
         /// `[grad_bias, grad_output]`.
         conv_bias_grad = crate::conv::bias_grad, outputs 1;
+
+        /// Concatenates: `[out, inputs...]`, ints `[dim]`; inputs are cast to `out`'s dtype.
+        cat = crate::cat::launch, outputs 1;
+
+        /// `[out, self, index]`, ints `[dim]`; the index has `out`'s sizes.
+        gather = crate::index::gather, outputs 1;
+        /// `[out, self, index]`, ints `[dim]`; a 1-D index.
+        index_select = crate::index::index_select, outputs 1;
+        /// Indexing with tensors: `[out, self, indices...]`, absent for a full slice.
+        index = crate::index::index, outputs 1;
+        /// `[out, weight, indices]`.
+        embedding = crate::index::embedding, outputs 1;
+        /// `[grad_weight, grad, indices]`, ints `[padding_idx (negative: none), scale_grad_by_freq]`.
+        embedding_backward = crate::index::embedding_backward, outputs 1;
+        /// `[self, index, src]`, ints `[dim]`.
+        scatter = crate::index::scatter, outputs 1;
+        /// `[self, index]`, ints `[dim, value]`, floats `[value]`.
+        scatter_value = crate::index::scatter_value, outputs 1;
+        /// `[self, index, src]`, ints `[dim, reduction, include_self]`; reductions are 0 sum,
+        /// 1 prod, 2 mean, 3 amax, 4 amin.
+        scatter_reduce = crate::index::scatter_reduce, outputs 1;
+        /// `[self, index, source]`, ints `[dim, alpha]`, floats `[alpha]`.
+        index_add = crate::index::index_add, outputs 1;
+        /// `[self, index, source]`, ints `[dim]`.
+        index_copy = crate::index::index_copy, outputs 1;
+        /// `[self, index]`, ints `[dim, value]`, floats `[value]`.
+        index_fill = crate::index::index_fill, outputs 1;
+        /// `[self, values, indices...]`, absent for a full slice; ints `[accumulate]`.
+        index_put = crate::index::index_put, outputs 1;
+        /// `[count (one i64), self]`.
+        count_true = crate::index::count_true, outputs 1;
+        /// `[out (i64, count × rank), self]`.
+        nonzero = crate::index::nonzero, outputs 1;
+        /// `[out (1-D), self, mask]`, self and mask of one shape.
+        masked_select = crate::index::masked_select, outputs 1;
+        /// `[out, self]`, ints: the dimensions to reverse.
+        flip = crate::index::flip, outputs 1;
+        /// `[out, self]`, ints `[dim, shift, dim, shift, ...]`.
+        roll = crate::index::roll, outputs 1;
+        /// `[out, self]`, ints `[diagonal]`.
+        tril = crate::index::tril, outputs 1;
+        /// `[out, self]`, ints `[diagonal]`.
+        triu = crate::index::triu, outputs 1;
+
+        // Each takes ints `[seed, offset]` first and consumes ceil(numel * words / 4) counters.
+        /// `[out]`, floats `[from, to]`. Words: 1, or 2 for f64.
+        uniform = crate::random::uniform, outputs 1, random;
+        /// `[out]`, floats `[mean, deviation]`. Words: 1, or 2 for f64.
+        normal = crate::random::normal, outputs 1, random;
+        /// `[out]`, floats `[mean, deviation]` of the logarithm. Words: 1, or 2 for f64.
+        log_normal = crate::random::log_normal, outputs 1, random;
+        /// `[out]`, floats `[rate]`. Words: 1, or 2 for f64.
+        exponential = crate::random::exponential, outputs 1, random;
+        /// `[out]`, floats `[median, scale]`. Words: 1, or 2 for f64.
+        cauchy = crate::random::cauchy, outputs 1, random;
+        /// `[out]` of any dtype, floats `[p]`. Words: 2.
+        geometric = crate::random::geometric, outputs 1, random;
+        /// `[out]` of any dtype, floats `[p]`. Words: 1.
+        bernoulli = crate::random::bernoulli, outputs 1, random;
+        /// `[out, p]` of one shape. Words: 1.
+        bernoulli_tensor = crate::random::bernoulli_tensor, outputs 1, random;
+        /// `[out]` of any dtype, ints `[seed, offset, from, range]` (zero: all 2^64). Words: 1, or 2
+        /// where range is zero or above 2^32.
+        random = crate::random::random, outputs 1, random;
+        /// `[out (1-D)]`: a permutation. Words: 2.
+        randperm = crate::random::randperm, outputs 1, random;
+        /// `[out (i64, rows × samples), weights (rows × categories)]`, ints `[seed, offset,
+        /// replacement]`. Words: 2 a sample with replacement, 2 a category without.
+        multinomial = crate::random::multinomial, outputs 1, random;
+        /// `[out, mask (bool), input]`, floats `[p]`. Words: 1.
+        dropout = crate::random::dropout, outputs 2, random;
+        /// `[grad_in, grad, mask (bool)]`, floats `[scale]`.
+        dropout_backward = crate::random::dropout_backward, outputs 1;
+
+        /// `[out, indices (i64), self]`, ints `[kernel, stride, padding, dilation]`, (height, width)
+        /// each.
+        max_pool2d = crate::pool::max, outputs 2;
+        /// `[grad_in, grad_out, indices]`.
+        max_pool2d_backward = crate::pool::max_backward, outputs 1;
+        /// `[out, self]`, ints `[kernel, stride, padding ((height, width) each), count_include_pad,
+        /// divisor_override (0: none)]`.
+        avg_pool2d = crate::pool::average, outputs 1;
+        /// `[grad_in, grad_out]`, ints as avg_pool2d's.
+        avg_pool2d_backward = crate::pool::average_backward, outputs 1;
+        /// `[out, self]`.
+        adaptive_avg_pool2d = crate::pool::adaptive_average, outputs 1;
+        /// `[grad_in, grad_out]`.
+        adaptive_avg_pool2d_backward = crate::pool::adaptive_average_backward, outputs 1;
+
+        // One step over lists. `written` counts the views that are written: every list but the
+        // gradients' is, and theirs comes last among the written ones where they are unscaled.
+        /// Parameters, [momentum buffers,] gradients; ints `[written, nesterov, maximize,
+        /// is_first_step]`, floats `[lr, momentum, dampening, weight_decay, grad_scale (0: none)]`.
+        fused_sgd = crate::optim::sgd, outputs first_int;
+        /// Parameters, moments, second moments, [their maxima,] gradients; ints `[written, amsgrad,
+        /// maximize, decoupled (AdamW)]`, floats `[lr, beta1, beta2, weight_decay, eps, grad_scale
+        /// (0: none)]`, then each tensor's step.
+        fused_adam = crate::optim::adam, outputs first_int;
+        /// Parameters, sums of squares, gradients; ints `[written, maximize]`, floats `[lr,
+        /// lr_decay, weight_decay, eps, grad_scale (0: none)]`, then each tensor's step.
+        fused_adagrad = crate::optim::adagrad, outputs first_int;
+        /// Gradients, found_inf, inv_scale; ints `[written]`.
+        amp_unscale = crate::optim::unscale, outputs first_int;
+        /// Scale, growth_tracker, found_inf; ints `[growth_interval]`, floats `[growth_factor,
+        /// backoff_factor]`.
+        amp_update_scale = crate::optim::update_scale, outputs 2;
     }
 }

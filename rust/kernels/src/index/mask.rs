@@ -1,0 +1,155 @@
+//! Where a tensor is true: counting, listing and picking. The results' sizes depend on the data,
+//! so the caller counts first.
+
+use super::read::expect;
+use super::{contiguous_strides, match_size};
+use crate::convert::Stored;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::isa;
+use crate::lanes::{Vectorised, vectorise_at};
+use crate::loops::iterate::Space;
+use crate::match_stored;
+use crate::threads;
+use crate::view::{Attrs, View};
+
+/// Elements of a task.
+const TASK: usize = 64 * 1024;
+
+/// `[count, self]`: how many elements are not zero, as one i64.
+pub fn count_true(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
+    let [count, from] = expect(views)?;
+    count.expect_dtype("count", DType::I64)?;
+    let total = task_counts(&from)?.iter().sum::<usize>();
+    // SAFETY: the count is one i64.
+    unsafe { *count.ptr::<i64>() = total as i64 };
+    Ok(())
+}
+
+/// `[out, self]`: the coordinates of the elements that are not zero, in C order, as i64 of shape
+/// `[count, rank]`.
+pub fn nonzero(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
+    let [out, from] = expect(views)?;
+    out.expect_dtype("out", DType::I64)?;
+    let starts = starts(&task_counts(&from)?);
+    out.expect_sizes("out", &[starts[starts.len() - 1], from.rank()])?;
+    for_each_true(&from, &starts, |linear, position| {
+        let mut rest = linear;
+        for dim in (0..from.rank()).rev() {
+            let size = from.size(dim);
+            let to = position as isize * out.stride(0) + dim as isize * out.stride(1);
+            // SAFETY: position and dim are within `out`, whose size was checked.
+            unsafe { *out.ptr::<i64>().wrapping_offset(to) = (rest % size) as i64 };
+            rest /= size;
+        }
+    })
+}
+
+/// `[out, self, mask]`: the elements of `self` where the mask of the same shape is true, in C order.
+pub fn masked_select(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
+    let [out, from, mask] = expect(views)?;
+    out.expect_dtype("out", from.dtype())?;
+    if from.sizes() != mask.sizes() {
+        return Err(Error::Shape(format!("the mask {:?} must match {:?}", mask.sizes(), from.sizes())));
+    }
+    let starts = starts(&task_counts(&mask)?);
+    out.expect_sizes("out", &[starts[starts.len() - 1]])?;
+    match_size!(from.dtype(), T => for_each_true(&mask, &starts, |linear, position| {
+        let mut rest = linear;
+        let mut offset = 0;
+        for dim in (0..from.rank()).rev() {
+            offset += (rest % from.size(dim)) as isize * from.stride(dim);
+            rest /= from.size(dim);
+        }
+        // SAFETY: a coordinate of `self`, and a position within `out`, whose size was checked.
+        unsafe {
+            *out.ptr::<T>().wrapping_offset(position as isize * out.stride(0)) = *from.ptr::<T>().wrapping_offset(offset);
+        }
+    }))
+}
+
+/// Where each task's finds begin, and the total.
+fn starts(counts: &[usize]) -> Vec<usize> {
+    let mut total = 0;
+    let mut starts = vec![0];
+    starts.extend(counts.iter().map(|count| {
+        total += count;
+        total
+    }));
+    starts
+}
+
+/// A C-order walk over the view: linear positions and offsets.
+fn in_order(view: &View<'_>) -> Space<2> {
+    Space::new(view.sizes(), [&contiguous_strides(view.sizes()), view.strides()])
+}
+
+/// How many elements are not zero, a task each.
+fn task_counts(view: &View<'_>) -> Result<Vec<usize>> {
+    struct Count<T> {
+        from: *const T,
+        stride: isize,
+        count: usize,
+    }
+    impl<T: Stored> Vectorised for Count<T> {
+        type Output = usize;
+        #[inline(always)]
+        unsafe fn run(self) -> usize {
+            let Self { from, stride, count } = self;
+            let mut total = 0;
+            if stride == 1 {
+                for at in 0..count {
+                    // SAFETY: within the row that the caller promised.
+                    total += usize::from(unsafe { is_true(*from.add(at)) });
+                }
+            } else {
+                for at in 0..count as isize {
+                    // SAFETY: as above.
+                    total += usize::from(unsafe { is_true(*from.offset(at * stride)) });
+                }
+            }
+            total
+        }
+    }
+    let space = in_order(view);
+    let stride = space.inner().strides[1];
+    let counts: Vec<_> = (0..space.numel.div_ceil(TASK)).map(|_| std::sync::atomic::AtomicUsize::new(0)).collect();
+    let level = isa::level();
+    match_stored!(view.dtype(), T => threads::parallel_chunks(space.numel, TASK, space.numel / 4, |range| {
+        let mut total = 0;
+        space.rows(range.start, range.end, |[_, offset], count| {
+            let from = view.ptr::<T>().wrapping_offset(offset).cast_const();
+            // SAFETY: the row is within the view.
+            total += unsafe { vectorise_at(level, Count { from, stride, count }) };
+        });
+        counts[range.start / TASK].store(total, std::sync::atomic::Ordering::Relaxed);
+    }));
+    Ok(counts.into_iter().map(|count| count.into_inner()).collect())
+}
+
+#[inline(always)]
+fn is_true<T: Stored>(value: T) -> bool {
+    if T::DTYPE.is_float() { value.to_f64() != 0.0 } else { value.to_i64() != 0 }
+}
+
+/// Calls `found(linear, position)` for the linear index of every true element, with its place
+/// among them.
+fn for_each_true(view: &View<'_>, starts: &[usize], found: impl Fn(usize, usize) + Sync) -> Result<()> {
+    let space = in_order(view);
+    let stride = space.inner().strides[1];
+    match_stored!(view.dtype(), T => threads::parallel_chunks(space.numel, TASK, space.numel * 2, |range| {
+        let mut position = starts[range.start / TASK];
+        let mut linear = range.start;
+        space.rows(range.start, range.end, |[_, offset], count| {
+            for at in 0..count as isize {
+                // SAFETY: the row is within the view.
+                if is_true(unsafe { *view.ptr::<T>().wrapping_offset(offset + at * stride) }) {
+                    found(linear, position);
+                    position += 1;
+                }
+                linear += 1;
+            }
+        });
+    }));
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Dropout and its gradient, one pass each.
+
+use super::Stream;
+use super::fill::{Address, for_each_block, random_word, through_dense};
+use crate::convert::StoredFloat;
+use crate::dtype::DType;
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::index::contiguous_strides;
+use crate::isa;
+use crate::lanes::{Vectorised, vectorise_at};
+use crate::loops::copy;
+use crate::match_float;
+use crate::threads;
+use crate::view::{Attrs, View};
+
+/// Elements of a task of the backward pass.
+const TASK: usize = 32 * 1024;
+
+/// `[out, mask (bool), input]` of one shape, ints `[seed, offset]`, floats `[p]`: each element is
+/// kept with probability `1 - p` and then divided by it. Words: 1.
+pub fn dropout(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    let [out, mask, input] = expect_masked(views, 1)?;
+    let stream = Stream::of(attrs)?;
+    let kept = 1.0 - attrs.float(0);
+    if !(0.0..=1.0).contains(&kept) {
+        return Err(Error::Runtime(format!(
+            "dropout probability has to be between 0 and 1, but got {}",
+            attrs.float(0)
+        )));
+    }
+    let below = (kept * (1u64 << 32) as f64) as u64;
+    let scale = if kept == 0.0 { 0.0 } else { 1.0 / kept };
+    with_dense([out, mask], input, |[out, mask], input| {
+        match_float!(input.dtype(), S => {
+            let (out, mask, input) = (Address(out.bytes()), Address(mask.bytes()), Address(input.bytes()));
+            let level = isa::level();
+            for_each_block(numel(views), stream, random_word(), |start, words: &[i32]| {
+                let bytes = start * size_of::<S>();
+                let task = Keep::<S> {
+                    words,
+                    below,
+                    out: out.at(bytes).cast(),
+                    mask: mask.at(start),
+                    input: input.at(bytes).cast::<S>().cast_const(),
+                    scale: Element::from_scalar(scale, 0),
+                };
+                // SAFETY: the block is within the dense operands; blocks are disjoint.
+                unsafe { vectorise_at(level, task) };
+            });
+        });
+        Ok(())
+    })
+}
+
+/// `[grad_in, grad, mask (bool)]` of one shape, floats `[scale]`: `grad * mask * scale`.
+pub fn dropout_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    let [grad_in, grad, mask] = expect_masked(views, 2)?;
+    let scale = attrs.float(0);
+    let space = crate::loops::iterate::Space::of([&grad_in, &grad, &mask]);
+    let strides = space.inner().strides;
+    let level = isa::level();
+    match_float!(grad.dtype(), S => threads::parallel_chunks(space.numel, TASK, space.numel / 2, |range| {
+        space.rows(range.start, range.end, |offsets, count| {
+            let task = Mask::<S> {
+                count,
+                to: grad_in.ptr::<S>().wrapping_offset(offsets[0]),
+                grad: grad.ptr::<S>().wrapping_offset(offsets[1]).cast_const(),
+                mask: mask.bytes().wrapping_offset(offsets[2]).cast_const(),
+                strides,
+                scale: Element::from_scalar(scale, 0),
+            };
+            // SAFETY: the row is within the three views; tasks write disjoint rows.
+            unsafe { vectorise_at(level, task) };
+        });
+    }));
+    Ok(())
+}
+
+fn numel(views: &[View<'_>]) -> usize {
+    views[0].numel()
+}
+
+fn expect_masked<'a>(views: &[View<'a>], mask: usize) -> Result<[View<'a>; 3]> {
+    let views: [View<'a>; 3] =
+        views.try_into().map_err(|_| Error::Runtime(format!("expected three operands, got {}", views.len())))?;
+    for (at, view) in views.iter().enumerate() {
+        view.expect_dtype("an operand", if at == mask { DType::Bool } else { views[0].dtype() })?;
+        if view.sizes() != views[0].sizes() {
+            return Err(Error::Shape(format!("expected one shape, got {:?} and {:?}", views[0].sizes(), view.sizes())));
+        }
+    }
+    Ok(views)
+}
+
+/// Runs `body` on dense operands: these, or copies of them.
+fn with_dense(
+    outputs: [View<'_>; 2],
+    input: View<'_>,
+    body: impl FnOnce([&View<'_>; 2], &View<'_>) -> Result<()>,
+) -> Result<()> {
+    let [out, mask] = outputs;
+    if !out.is_contiguous() {
+        return through_dense(&out, |dense| with_dense([*dense, mask], input, body));
+    }
+    if !mask.is_contiguous() {
+        return through_dense(&mask, |dense| with_dense([out, *dense], input, body));
+    }
+    if input.is_contiguous() {
+        return body([&out, &mask], &input);
+    }
+    let mut scratch = vec![0u64; (input.numel() * input.dtype().size()).div_ceil(size_of::<u64>())];
+    let strides = contiguous_strides(input.sizes());
+    // SAFETY: the scratch holds the input's elements, aligned for each of them.
+    let dense = unsafe { View::new(scratch.as_mut_ptr().cast(), input.dtype(), input.sizes(), &strides) };
+    copy::launch(&[dense, input], &Attrs::default())?;
+    body([&out, &mask], &dense)
+}
+
+struct Keep<'a, S: StoredFloat> {
+    words: &'a [i32],
+    below: u64,
+    out: *mut S,
+    mask: *mut u8,
+    input: *const S,
+    scale: S::Math,
+}
+
+impl<S: StoredFloat> Vectorised for Keep<'_, S> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run(self) {
+        for (at, &word) in self.words.iter().enumerate() {
+            let keep = u64::from(word as u32) < self.below;
+            // SAFETY: an element of the block for each word.
+            unsafe {
+                let factor = if keep { self.scale } else { S::Math::ZERO };
+                *self.out.add(at) = S::save((*self.input.add(at)).load().mul(factor));
+                *self.mask.add(at) = u8::from(keep);
+            }
+        }
+    }
+}
+
+struct Mask<S: StoredFloat> {
+    count: usize,
+    to: *mut S,
+    grad: *const S,
+    mask: *const u8,
+    strides: [isize; 3],
+    scale: S::Math,
+}
+
+impl<S: StoredFloat> Vectorised for Mask<S> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run(self) {
+        // Literal strides where all are one, so that the loop is vectorised.
+        let strides = if self.strides == [1; 3] { [1; 3] } else { self.strides };
+        for at in 0..self.count as isize {
+            // SAFETY: within the row that the caller promised.
+            unsafe {
+                let factor = if *self.mask.offset(at * strides[2]) != 0 { self.scale } else { S::Math::ZERO };
+                let value = (*self.grad.offset(at * strides[1])).load();
+                *self.to.offset(at * strides[0]) = S::save(value.mul(factor));
+            }
+        }
+    }
+}
