@@ -2,6 +2,7 @@
 #include <torch/extension.h>
 
 #include "bridge.h"
+#include "device/module.h"
 
 namespace rustorch {
 
@@ -16,6 +17,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   module.def(
       "debug_panic", [](const std::string& message) { through_door([&] { ffi::debug_panic(message); }); },
       "Panics in Rust, to prove that a panic arrives as an exception.");
+  bind_device(module);
 }
 
 }  // namespace rustorch

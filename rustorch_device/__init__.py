@@ -1,0 +1,25 @@
+"""A PyTorch device whose kernels are written in Rust.
+
+PyTorch calls `_autoload` at the end of `import torch` (entry point `torch.backends`), so that
+`device="rustorch"` works with no other import. Importing this package loads the device as well.
+"""
+
+# Nothing of torch is imported before `_autoload` exists: importing this package first imports
+# torch, which looks `_autoload` up in this module while it is still being executed.
+from rustorch_device._load import autoload as _autoload
+from rustorch_device._load import load_explicitly as _load_explicitly
+
+__version__ = "0.1.0"
+__all__ = ["alias"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "alias":
+        from rustorch_device._alias import alias
+
+        globals()["alias"] = alias
+        return alias
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_load_explicitly()

@@ -4,10 +4,26 @@
 #include <ATen/core/boxing/KernelFunction.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <cstdint>
+#include <map>
+#include <string>
+
 namespace rustorch {
 
 // The boxed fallback: counted, warned about once an op, an error under RUSTORCH_FALLBACK=error.
 void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack);
+
+// Calls of each op since the last reset, by the op's full name.
+std::map<std::string, int64_t> fallback_counts();
+void reset_fallback_counts();
+// "warn", "error" or "silent": at first what RUSTORCH_FALLBACK says.
+std::string fallback_policy();
+void set_fallback_policy(const std::string& policy);
+
+// A structured op meets a composite kernel before the boxed fallback, which makes an output and
+// calls the `.out` overload: slower, and with a false warning about a resized output. This sends
+// those for which neither Rust nor the `.out` overload in Rust exists straight to the fallback.
+void bind_structured_fallbacks();
 
 namespace detail {
 

@@ -2,12 +2,13 @@
 //! text whose first letter names the exception (see `csrc/bridge.h`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
 
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::error::{Error, Kind, Result};
 use rustorch_kernels::ops::{self, Op};
 use rustorch_kernels::view::{Attrs, View};
-use rustorch_kernels::{isa, threads};
+use rustorch_kernels::{alloc, isa, threads};
 use smallvec::SmallVec;
 
 #[cxx::bridge(namespace = "rustorch::ffi")]
@@ -23,7 +24,45 @@ mod ffi {
         present: bool,
     }
 
+    /// A quantity of the memory pool (`alloc::Count`).
+    struct PoolCount {
+        current: u64,
+        peak: u64,
+        allocated: u64,
+        freed: u64,
+    }
+
+    /// What the memory pool counts (`alloc::Statistics`).
+    struct PoolStatistics {
+        bytes: PoolCount,
+        blocks: PoolCount,
+        large_bytes: PoolCount,
+        large_blocks: PoolCount,
+        reserved_bytes: PoolCount,
+        segments: PoolCount,
+        retries: u64,
+        out_of_memory: u64,
+    }
+
     extern "Rust" {
+        /// The address of a fresh block.
+        fn pool_allocate(bytes: usize) -> Result<usize>;
+        /// Frees a block; gives the bytes that had been asked for.
+        ///
+        /// # Safety
+        /// The address came from `pool_allocate` and is freed once.
+        unsafe fn pool_free(address: usize) -> usize;
+        fn pool_empty_cache();
+        fn pool_statistics() -> PoolStatistics;
+        fn pool_reset_peak();
+        fn pool_reset_accumulated();
+        /// Counts memory that came from elsewhere, and no longer.
+        fn pool_adopt(bytes: usize);
+        fn pool_disown(bytes: usize);
+        /// Free bytes, or all bytes, of the device.
+        fn pool_free_bytes() -> usize;
+        fn pool_total_bytes() -> usize;
+
         /// Runs an op of the table.
         ///
         /// # Safety
@@ -92,6 +131,63 @@ unsafe fn launch(op: u32, views: &[ffi::RawView], ints: &[i64], floats: &[f64]) 
         }
         ops::launch(row, &operands, &Attrs { ints, floats })
     })
+}
+
+fn pool_allocate(bytes: usize) -> Result<usize, Crossing> {
+    guarded(|| alloc::allocate(bytes).map(|block| block.as_ptr() as usize))
+}
+
+unsafe fn pool_free(address: usize) -> usize {
+    // SAFETY: the caller's promise.
+    NonNull::new(address as *mut u8).map_or(0, |block| unsafe { alloc::free(block) })
+}
+
+fn pool_empty_cache() {
+    alloc::empty_cache();
+}
+
+fn pool_statistics() -> ffi::PoolStatistics {
+    let count = |count: alloc::Count| ffi::PoolCount {
+        current: count.current,
+        peak: count.peak,
+        allocated: count.allocated,
+        freed: count.freed,
+    };
+    let statistics = alloc::statistics();
+    ffi::PoolStatistics {
+        bytes: count(statistics.bytes),
+        blocks: count(statistics.blocks),
+        large_bytes: count(statistics.large_bytes),
+        large_blocks: count(statistics.large_blocks),
+        reserved_bytes: count(statistics.reserved_bytes),
+        segments: count(statistics.segments),
+        retries: statistics.retries,
+        out_of_memory: statistics.out_of_memory,
+    }
+}
+
+fn pool_reset_peak() {
+    alloc::reset_peak();
+}
+
+fn pool_reset_accumulated() {
+    alloc::reset_accumulated();
+}
+
+fn pool_adopt(bytes: usize) {
+    alloc::adopt(bytes);
+}
+
+fn pool_disown(bytes: usize) {
+    alloc::disown(bytes);
+}
+
+fn pool_free_bytes() -> usize {
+    alloc::memory_info().0
+}
+
+fn pool_total_bytes() -> usize {
+    alloc::memory_info().1
 }
 
 fn set_num_threads(count: usize) {

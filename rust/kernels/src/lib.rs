@@ -3,6 +3,7 @@
 
 pub mod cat;
 pub mod conv;
+pub mod alloc;
 pub mod convert;
 pub mod dtype;
 pub mod element;

@@ -1,0 +1,61 @@
+// Fresh tensors.
+#include <ATen/Context.h>
+#include <ATen/EmptyTensor.h>
+#include <ATen/native/TensorFactories.h>
+#include <torch/library.h>
+
+#include "device/allocator.h"
+#include "device/device.h"
+
+namespace rustorch {
+namespace {
+
+void check_options(std::optional<at::Layout> layout, std::optional<at::Device> wanted, std::optional<bool> pinned) {
+  TORCH_CHECK_NOT_IMPLEMENTED(c10::layout_or_default(layout) == at::kStrided, "rustorch has dense tensors only, not ",
+                              *layout);
+  TORCH_CHECK(!c10::pinned_memory_or_default(pinned), "Only dense CPU tensors can be pinned");
+  if (wanted.has_value()) {
+    check_index(wanted->index());
+  }
+}
+
+// `torch.use_deterministic_algorithms` fills what is otherwise whatever memory held.
+at::Tensor finish(at::Tensor tensor) {
+  const auto& context = at::globalContext();
+  if (C10_UNLIKELY(context.deterministicAlgorithms() && context.deterministicFillUninitializedMemory())) {
+    at::native::fill_empty_deterministic_(tensor);
+  }
+  return tensor;
+}
+
+at::Tensor empty(at::IntArrayRef sizes, std::optional<at::ScalarType> dtype, std::optional<at::Layout> layout,
+                 std::optional<at::Device> wanted, std::optional<bool> pinned,
+                 std::optional<at::MemoryFormat> memory_format) {
+  check_options(layout, wanted, pinned);
+  return finish(at::detail::empty_generic(sizes, allocator(), kKeys, c10::dtype_or_default(dtype), memory_format));
+}
+
+at::Tensor empty_strided(at::IntArrayRef sizes, at::IntArrayRef strides, std::optional<at::ScalarType> dtype,
+                         std::optional<at::Layout> layout, std::optional<at::Device> wanted,
+                         std::optional<bool> pinned) {
+  check_options(layout, wanted, pinned);
+  return finish(at::detail::empty_strided_generic(sizes, strides, allocator(), kKeys, c10::dtype_or_default(dtype)));
+}
+
+// A tensor of zeros without memory, of which autograd knows that it is zero.
+at::Tensor zero_tensor(at::IntArrayRef sizes, std::optional<at::ScalarType> dtype, std::optional<at::Layout> layout,
+                       std::optional<at::Device> wanted, std::optional<bool> pinned) {
+  check_options(layout, wanted, pinned);
+  static at::native::ZeroTensorAllocator none(device());
+  const auto keys = kKeys.add(c10::DispatchKey::ZeroTensor);
+  return at::detail::empty_generic(sizes, &none, keys, c10::dtype_or_default(dtype), std::nullopt);
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("empty.memory_format", TORCH_FN(empty));
+  m.impl("empty_strided", TORCH_FN(empty_strided));
+  m.impl("_efficientzerotensor", TORCH_FN(zero_tensor));
+}
+
+}  // namespace
+}  // namespace rustorch

@@ -1,0 +1,23 @@
+#include "device/module.h"
+
+#include "aten/fallback.h"
+#include "device/generator.h"
+#include "device/guard.h"
+#include "device/storage.h"
+
+namespace rustorch {
+
+void bind_device(pybind11::module_& module) {
+  namespace py = pybind11;
+  module.def("claim_autograd_engine", &claim_autograd_engine, "Makes backward run on the thread that calls it.");
+  module.def("alias", &alias, "The same memory on the other device, cpu or rustorch.", py::arg("tensor"));
+  module.def("default_generator", [] { return default_generator(); }, "The device's own generator.");
+  module.def("fallback_counts", &fallback_counts, "Calls of each op that ran on a CPU kernel.");
+  module.def("reset_fallback_counts", &reset_fallback_counts);
+  module.def("fallback_policy", &fallback_policy);
+  module.def("set_fallback_policy", &set_fallback_policy, py::arg("policy"));
+  module.def("bind_structured_fallbacks", &bind_structured_fallbacks,
+             "Sends structured ops without a Rust kernel straight to the fallback.");
+}
+
+}  // namespace rustorch

@@ -1,0 +1,74 @@
+#include "device/storage.h"
+
+#include "device/allocator.h"
+#include "device/device.h"
+
+namespace rustorch {
+namespace {
+
+// The context of an aliasing DataPtr is the original StorageImpl, with a reference held.
+void release_original(void* context) {
+  c10::intrusive_ptr<c10::StorageImpl>::reclaim(static_cast<c10::StorageImpl*>(context));
+}
+
+c10::DispatchKeySet keys_on(c10::Device device, const at::Tensor& like) {
+  using c10::DispatchKey;
+  c10::DispatchKeySet keys = device.is_cpu() ? c10::DispatchKeySet(DispatchKey::CPU) : kKeys;
+  for (const auto bit : {DispatchKey::Conjugate, DispatchKey::Negative, DispatchKey::ZeroTensor}) {
+    if (like.key_set().has(bit)) {
+      keys = keys.add(bit);
+    }
+  }
+  return keys;
+}
+
+}  // namespace
+
+c10::Storage alias_storage(const c10::Storage& storage, c10::Device device) {
+  c10::StorageImpl* impl = storage.unsafeGetStorageImpl();
+  const c10::DataPtr& data = impl->mutable_data_ptr();
+  if (data.get_deleter() == &release_original) {
+    auto* original = static_cast<c10::StorageImpl*>(data.get_context());
+    if (original->device() == device) {
+      return c10::Storage(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(original));
+    }
+  }
+  auto original = storage.getIntrusivePtr();
+  void* address = data.get();
+  c10::DataPtr shared(address, original.release(), &release_original, device);
+  return c10::Storage(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), impl->nbytes(),
+                                                            std::move(shared), nullptr, /*resizable=*/false));
+}
+
+c10::Storage resizable_alias(const c10::Storage& storage) {
+  c10::StorageImpl* impl = storage.unsafeGetStorageImpl();
+  auto original = storage.getIntrusivePtr();
+  void* address = impl->mutable_data();
+  c10::DataPtr shared(address, original.release(), &release_original, c10::Device(c10::kCPU));
+  return c10::Storage(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), impl->nbytes(),
+                                                            std::move(shared), mirror_allocator(),
+                                                            impl->resizable()));
+}
+
+at::Tensor retarget(const at::Tensor& like, c10::Storage storage) {
+  const auto keys = keys_on(storage.device(), like);
+  auto tensor = at::detail::make_tensor<c10::TensorImpl>(std::move(storage), keys, like.dtype());
+  c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+  impl->set_sizes_and_strides(like.sizes(), like.strides(), like.storage_offset());
+  if (like.unsafeGetTensorImpl()->is_wrapped_number()) {
+    impl->set_wrapped_number(true);
+  }
+  return tensor;
+}
+
+at::Tensor alias(const at::Tensor& tensor) {
+  TORCH_CHECK(tensor.layout() == at::kStrided && tensor.has_storage(), "alias: expected a dense tensor, got layout ",
+              tensor.layout());
+  TORCH_CHECK(tensor.is_cpu() || tensor.device().type() == kRustorch, "alias: expected a cpu or rustorch tensor, got ",
+              tensor.device());
+  TORCH_CHECK(!tensor.is_quantized(), "alias: quantized tensors are not supported");
+  const c10::Device other = tensor.is_cpu() ? device() : c10::Device(c10::kCPU);
+  return retarget(tensor, alias_storage(tensor.storage(), other));
+}
+
+}  // namespace rustorch

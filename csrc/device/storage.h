@@ -1,0 +1,23 @@
+// Tensors over the same bytes under another device's name: host memory is shared, never copied.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace rustorch {
+
+// A storage over the bytes of `storage`, labelled `device`; it keeps the original alive. Given an
+// alias back to its own device, this is the original itself.
+c10::Storage alias_storage(const c10::Storage& storage, c10::Device device);
+
+// A cpu storage over the bytes of a device storage, for the time of a CPU kernel's call, which may
+// resize it where the original may be resized.
+c10::Storage resizable_alias(const c10::Storage& storage);
+
+// A tensor over `storage` with the metadata of `like` (sizes, strides, offset, dtype, conjugate and
+// negative bits), on the storage's device.
+at::Tensor retarget(const at::Tensor& like, c10::Storage storage);
+
+// The same memory on the other device, cpu or rustorch: no copy, and no autograd history.
+at::Tensor alias(const at::Tensor& tensor);
+
+}  // namespace rustorch
