@@ -33,7 +33,7 @@ c10::Storage alias_storage(const c10::Storage& storage, c10::Device device) {
       return c10::Storage(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(original));
     }
   }
-  auto original = storage.getIntrusivePtr();
+  auto original = c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(impl);
   void* address = data.get();
   c10::DataPtr shared(address, original.release(), &release_original, device);
   return c10::Storage(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), impl->nbytes(),
@@ -42,7 +42,7 @@ c10::Storage alias_storage(const c10::Storage& storage, c10::Device device) {
 
 c10::Storage resizable_alias(const c10::Storage& storage) {
   c10::StorageImpl* impl = storage.unsafeGetStorageImpl();
-  auto original = storage.getIntrusivePtr();
+  auto original = c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(impl);
   void* address = impl->mutable_data();
   c10::DataPtr shared(address, original.release(), &release_original, c10::Device(c10::kCPU));
   return c10::Storage(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), impl->nbytes(),
