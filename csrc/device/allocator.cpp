@@ -31,7 +31,9 @@ void* take(size_t bytes) {
     const auto statistics = ffi::pool_statistics();
     c10::reportOutOfMemoryToProfiler(static_cast<int64_t>(bytes), statistics.bytes.current,
                                      statistics.reserved_bytes.current, device());
-    rethrow(error);
+    // The error's first letter is its kind.
+    TORCH_CHECK_WITH(OutOfMemoryError, false, error.what() + 1, "; of ", ffi::pool_total_bytes(), " bytes, ",
+                     statistics.bytes.current, " are in use and ", statistics.reserved_bytes.current, " reserved");
   }
   if (c10::memoryProfilingEnabled()) {
     report(address, static_cast<int64_t>(bytes));

@@ -19,11 +19,8 @@ pub enum Error {
     Runtime(String),
     #[error("ZeroDivisionError")]
     ZeroDivision,
-    #[error(
-        "rustorch out of memory. Tried to allocate {bytes} bytes; of {limit} bytes, {allocated} are in use and \
-         {reserved} reserved"
-    )]
-    OutOfMemory { bytes: usize, allocated: usize, reserved: usize, limit: usize },
+    #[error("rustorch out of memory. Tried to allocate {bytes} bytes")]
+    OutOfMemory { bytes: usize },
     #[error("a Rust kernel panicked: {0}. This is a bug in rustorch; please report it")]
     Panic(String),
     /// An error with its op, shapes and dtypes added.

@@ -1,9 +1,9 @@
 //! The kernels of the rustorch device. They know nothing of torch, Python or FFI: a kernel takes
 //! [`view::View`]s and [`view::Attrs`], and is reached by [`ops::launch`] alone.
 
+pub mod alloc;
 pub mod cat;
 pub mod conv;
-pub mod alloc;
 pub mod convert;
 pub mod dtype;
 pub mod element;

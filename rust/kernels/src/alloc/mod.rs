@@ -141,9 +141,7 @@ pub fn allocate(bytes: usize) -> Result<NonNull<u8>> {
     });
     let Some(block) = block else {
         statistics::refused();
-        let now = statistics::read();
-        let (allocated, reserved) = (now.bytes.current as usize, now.reserved_bytes.current as usize);
-        return Err(Error::OutOfMemory { bytes, allocated, reserved, limit: limit() });
+        return Err(Error::OutOfMemory { bytes });
     };
     statistics::allocated(bytes);
     Ok(block)
@@ -183,7 +181,7 @@ fn take_small(class: usize) -> Option<*mut Header> {
 /// # Safety
 /// `block` came from [`allocate`], is not used any more and is freed once.
 pub unsafe fn free(block: NonNull<u8>) -> usize {
-    if block.as_ptr() as usize % LARGE_FROM == 0 {
+    if (block.as_ptr() as usize).is_multiple_of(LARGE_FROM) {
         let requested = SHARED.give_large(block);
         statistics::freed(requested);
         return requested;

@@ -41,8 +41,13 @@ struct Counter {
 
 impl Counter {
     const fn new() -> Self {
-        const ZERO: AtomicU64 = AtomicU64::new(0);
-        Self { added: ZERO, taken: ZERO, peak: ZERO, added_before_reset: ZERO, taken_before_reset: ZERO }
+        Self {
+            added: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+            added_before_reset: AtomicU64::new(0),
+            taken_before_reset: AtomicU64::new(0),
+        }
     }
 
     #[inline]
