@@ -338,6 +338,10 @@ pub trait Float: Number {
     fn erf(self) -> Self;
     fn sin(self) -> Self;
     fn cos(self) -> Self;
+    /// Too far from zero for `sin` and `cos`; the next two are right there.
+    fn is_far(self) -> bool;
+    fn sin_far(self) -> Self;
+    fn cos_far(self) -> Self;
     fn tan(self) -> Self;
     fn asin(self) -> Self;
     fn acos(self) -> Self;
@@ -485,6 +489,16 @@ macro_rules! float {
                 forward $math: exp, exp2, exp_m1, ln, ln_1p, log2, log10, tanh, erf, sin, cos, tan, asin, acos, atan,
                 sinh, cosh, asinh, acosh, atanh, erfc
             );
+            #[inline(always)]
+            fn is_far(self) -> bool {
+                $type::abs(self) > crate::math::$math::FAR
+            }
+            fn sin_far(self) -> Self {
+                $type::sin(self)
+            }
+            fn cos_far(self) -> Self {
+                $type::cos(self)
+            }
             #[inline(always)]
             fn atan2(self, x: Self) -> Self {
                 crate::math::$math::atan2(self, x)

@@ -1,63 +1,140 @@
-//! Elementary functions of `f32`.
+//! Elementary functions of `f32`, branch-free: a loop over them is vectorised at every level.
+//!
+//! The hottest ones stay in f32 (within one unit in the last place); the others go through f64,
+//! where a short polynomial leaves an error of little more than the final rounding. Polynomials are
+//! minimax fits of the function named beside them.
+
+mod wide;
+
+pub use wide::{FAR, cos, exp_m1, exp2, ln_1p, log2, log10, pow, sin};
+
+/// Adding it rounds to a whole number, which is then in the low bits.
+const ROUND: f32 = 12_582_912.0;
+const LN_2_HIGH: f32 = 0.693_145_75;
+const LN_2_LOW: f32 = 1.428_606_8e-6;
+
+/// `coefficients[0] + coefficients[1] x + ..`
+#[inline(always)]
+fn polynomial<const COUNT: usize>(x: f32, coefficients: [f32; COUNT]) -> f32 {
+    let mut sum = coefficients[COUNT - 1];
+    for &coefficient in coefficients[..COUNT - 1].iter().rev() {
+        sum = sum.mul_add(x, coefficient);
+    }
+    sum
+}
+
+/// `2^exponent` for normal results.
+#[inline(always)]
+fn power_of_two(exponent: i32) -> f32 {
+    f32::from_bits((exponent.wrapping_add(127) as u32) << 23)
+}
+
+/// `exp(x) = value * 2^exponent`, for `|x|` below some thousands.
+#[inline(always)]
+fn exp_parts(x: f32) -> (f32, i32) {
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let whole = shifted - ROUND;
+    let rest = whole.mul_add(-LN_2_LOW, whole.mul_add(-LN_2_HIGH, x));
+    // (exp(r) - 1 - r) / r^2
+    let tail = polynomial(rest, [0.499_999_94, 0.166_665_2, 0.041_668_393, 0.008_368_781, 0.001_381_446_6]);
+    let value = (rest * rest).mul_add(tail, rest) + 1.0;
+    (value, (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32))
+}
 
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    x.exp()
-}
-
-#[inline(always)]
-pub fn exp2(x: f32) -> f32 {
-    x.exp2()
-}
-
-#[inline(always)]
-pub fn exp_m1(x: f32) -> f32 {
-    x.exp_m1()
+    // Beyond these the result is infinite or zero; NaN passes.
+    let x = if x > 89.0 { 89.0 } else { x };
+    let x = if x < -104.5 { -104.5 } else { x };
+    let (value, exponent) = exp_parts(x);
+    // In two steps: into infinity, and into the subnormals with one rounding.
+    let half = exponent >> 1;
+    value * power_of_two(half) * power_of_two(exponent.wrapping_sub(half))
 }
 
 #[inline(always)]
 pub fn ln(x: f32) -> f32 {
-    x.ln()
+    // The square root of one half: mantissas are taken between it and its double.
+    const SPLIT: i32 = 0x3f35_04f3;
+    let subnormal = x < f32::MIN_POSITIVE;
+    let scaled = if subnormal { x * 33_554_432.0 } else { x };
+    let bits = scaled.to_bits() as i32;
+    let exponent = bits.wrapping_sub(SPLIT) >> 23;
+    let rest = f32::from_bits(bits.wrapping_sub(exponent << 23) as u32) - 1.0;
+    let exponent = (exponent - if subnormal { 25 } else { 0 }) as f32;
+    let square = rest * rest;
+    // (ln(1 + r) - r + r^2 / 2) / r^3
+    let tail = polynomial(
+        rest,
+        [
+            0.333_333_1,
+            -0.249_999_87,
+            0.200_022_27,
+            -0.166_692_53,
+            0.142_186_64,
+            -0.123_843_35,
+            0.118_729_256,
+            -0.117_898_64,
+            0.069_155_395,
+        ],
+    );
+    let low = exponent.mul_add(LN_2_LOW, rest * square * tail);
+    let sum = rest + square.mul_add(-0.5, low);
+    logarithm_limits(x, exponent.mul_add(LN_2_HIGH, sum))
 }
 
+/// A logarithm's values at zero, infinity, and where it has none.
 #[inline(always)]
-pub fn ln_1p(x: f32) -> f32 {
-    x.ln_1p()
-}
-
-#[inline(always)]
-pub fn log2(x: f32) -> f32 {
-    x.log2()
-}
-
-#[inline(always)]
-pub fn log10(x: f32) -> f32 {
-    x.log10()
+fn logarithm_limits(x: f32, value: f32) -> f32 {
+    let value = if x == f32::INFINITY { x } else { value };
+    let value = if x == 0.0 { f32::NEG_INFINITY } else { value };
+    if x >= 0.0 { value } else { f32::NAN }
 }
 
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
-    x.tanh()
-}
-
-#[inline(always)]
-pub fn sin(x: f32) -> f32 {
-    x.sin()
-}
-
-#[inline(always)]
-pub fn cos(x: f32) -> f32 {
-    x.cos()
+    let magnitude = x.abs();
+    let square = x * x;
+    // (tanh(r) / r - 1) / r^2
+    let tail = polynomial(
+        square,
+        [
+            -0.333_333_28,
+            0.133_332_1,
+            -0.053_953_93,
+            0.021_788_118,
+            -0.008_602_502,
+            0.003_087_453,
+            -0.000_846_645_4,
+            0.000_122_858_33,
+        ],
+    );
+    let small = x.mul_add(square * tail, x);
+    let bounded = if magnitude > 10.0 { 10.0 } else { magnitude };
+    let (value, exponent) = exp_parts(bounded + bounded);
+    let large = 1.0 - 2.0 / value.mul_add(power_of_two(exponent), 1.0);
+    // The sign of zero too.
+    (if magnitude < 0.93 { small } else { large }).copysign(x)
 }
 
 #[inline(always)]
 pub fn erf(x: f32) -> f32 {
-    libm::erff(x)
-}
-
-#[inline(always)]
-pub fn pow(x: f32, exponent: f32) -> f32 {
-    x.powf(exponent)
+    let magnitude = x.abs();
+    // erf(r) / r - 1, over r^2
+    let tail = polynomial(
+        x * x,
+        [0.128_379_15, -0.376_124_95, 0.112_818_025, -0.026_765_568, 0.004_990_981, -0.000_597_689_6],
+    );
+    let small = x.mul_add(tail, x);
+    let bounded = if magnitude > 4.0 { 4.0 } else { magnitude };
+    // ln(erfc(r)) / r + 1
+    let tail = polynomial(
+        bounded,
+        [-0.128_648_5, -0.635_151_3, -0.106_236_875, 0.023_762_064, -0.003_642_459_2, 0.000_322_803_9, -1.123_131e-5],
+    );
+    let (value, exponent) = exp_parts(bounded.mul_add(tail, -bounded));
+    let large = value.mul_add(-power_of_two(exponent), 1.0);
+    (if magnitude < 0.925 { small } else { large }).copysign(x)
 }
 
 #[inline(always)]

@@ -80,6 +80,15 @@ pub trait Expression: Sync {
 pub trait Apply<T: Compute, const ARITY: usize> {
     type Out: Stored;
     fn apply(inputs: [T; ARITY], scalars: [T; SCALARS]) -> Self::Out;
+    /// Whether `apply` is not good enough for these inputs.
+    #[inline(always)]
+    fn is_rare(_inputs: [T; ARITY]) -> bool {
+        false
+    }
+    /// The slower expression for rare inputs; it need not be vectorised.
+    fn apply_rare(inputs: [T; ARITY], scalars: [T; SCALARS]) -> Self::Out {
+        Self::apply(inputs, scalars)
+    }
 }
 
 impl Block {
@@ -111,11 +120,19 @@ unsafe fn run_block<A: Apply<T, ARITY>, T: Compute, const ARITY: usize>(
         #[inline(always)]
         unsafe fn run(self) {
             let Self { count, inputs, output, scalars, .. } = self;
+            // SAFETY: `index < count`, for which the caller promised the pointers valid.
+            let values = |index| unsafe { std::array::from_fn(|input: usize| *inputs[input].add(index)) };
+            let mut rare = false;
             for index in 0..count {
-                // SAFETY: `index < count`, for which the caller promised the pointers valid.
-                unsafe {
-                    let values = std::array::from_fn(|input| *inputs[input].add(index));
-                    *output.add(index) = A::apply(values, scalars);
+                let values = values(index);
+                rare |= A::is_rare(values);
+                // SAFETY: as above.
+                unsafe { *output.add(index) = A::apply(values, scalars) };
+            }
+            if rare {
+                for index in (0..count).filter(|&index| A::is_rare(values(index))) {
+                    // SAFETY: as above.
+                    unsafe { *output.add(index) = A::apply_rare(values(index), scalars) };
                 }
             }
         }
@@ -151,7 +168,7 @@ macro_rules! table {
         pointwise {$(
             $(#[doc = $doc:literal])*
             $name:ident: $arity:tt($set:tt) $(-> $out:ident)? $([$form:ident: $($aten:literal),*])? $(, $row_flag:ident)? =
-                |$($input:ident),+; $scalars:pat_param| $body:expr;
+                |$($input:ident),+; $scalars:pat_param| $body:expr $(, where $rare:expr => $slow:expr)?;
         )*}
         kernels {$(
             $(#[doc = $kernel_doc:literal])*
@@ -169,7 +186,7 @@ macro_rules! table {
             $(
                 #[allow(non_camel_case_types, reason = "a row's name is the op's name")]
                 pub struct $name;
-                table!(@apply $name $arity $set ($($out)?) ($($input),+) $scalars => $body);
+                table!(@apply $name $arity $set ($($out)?) ($($input),+) $scalars => $body $(, $rare, $slow)?);
                 impl Expression for $name {
                     fn block(&self, compute: DType) -> Option<Block> {
                         table!(@block $set compute $name (table!(@arity $arity)))
@@ -205,22 +222,32 @@ macro_rules! table {
     (@random random) => { true };
     (@divides) => { false };
     (@divides divides) => { true };
-    (@apply $name:ident $arity:tt float ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr) => {
-        table!(@implement Float $name $arity ($($out)?) $inputs $scalars => $body);
+    (@apply $name:ident $arity:tt float ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
+        table!(@implement Float $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
     };
-    (@apply $name:ident $arity:tt integral ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr) => {
-        table!(@implement Integral $name $arity ($($out)?) $inputs $scalars => $body);
+    (@apply $name:ident $arity:tt integral ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
+        table!(@implement Integral $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
     };
-    (@apply $name:ident $arity:tt integer ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr) => {
-        table!(@implement Integral $name $arity ($($out)?) $inputs $scalars => $body);
+    (@apply $name:ident $arity:tt integer ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
+        table!(@implement Integral $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
     };
-    (@apply $name:ident $arity:tt numeric ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr) => {
-        table!(@implement Number $name $arity ($($out)?) $inputs $scalars => $body);
+    (@apply $name:ident $arity:tt numeric ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
+        table!(@implement Number $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
     };
-    (@apply $name:ident $arity:tt $set:tt ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr) => {
-        table!(@implement Element $name $arity ($($out)?) $inputs $scalars => $body);
+    (@apply $name:ident $arity:tt $set:tt ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
+        table!(@implement Element $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
     };
-    (@implement $bound:ident $name:ident $arity:tt () ($($input:ident),+) $scalars:pat_param => $body:expr) => {
+    (@rare $type:ident $arity:tt $inputs:tt $scalars:pat_param) => {};
+    (@rare $type:ident $arity:tt ($($input:ident),+) $scalars:pat_param => $rare:expr, $slow:expr) => {
+        #[inline(always)]
+        fn is_rare([$($input),+]: [$type; table!(@arity $arity)]) -> bool {
+            $rare
+        }
+        fn apply_rare([$($input),+]: [$type; table!(@arity $arity)], $scalars: [$type; SCALARS]) -> $type {
+            $slow
+        }
+    };
+    (@implement $bound:ident $name:ident $arity:tt () ($($input:ident),+) $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
         impl<T: Compute + $bound> Apply<T, { table!(@arity $arity) }> for $name
         where
             T: Stored,
@@ -230,9 +257,10 @@ macro_rules! table {
             fn apply([$($input),+]: [T; table!(@arity $arity)], $scalars: [T; SCALARS]) -> T {
                 $body
             }
+            table!(@rare T $arity ($($input),+) $scalars $(=> $rare, $slow)?);
         }
     };
-    (@implement $bound:ident $name:ident $arity:tt (bool) ($($input:ident),+) $scalars:pat_param => $body:expr) => {
+    (@implement $bound:ident $name:ident $arity:tt (bool) ($($input:ident),+) $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
         impl<T: Compute + $bound> Apply<T, { table!(@arity $arity) }> for $name {
             type Out = Bool;
             #[inline(always)]

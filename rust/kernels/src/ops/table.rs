@@ -4,7 +4,8 @@
 //! A pointwise row:
 //!
 //! ```text
-//! name: arity(types) [-> bool] [form: "aten overloads"] [, divides] = |inputs; scalars| expression;
+//! name: arity(types) [-> bool] [form: "aten overloads"] [, divides] =
+//!     |inputs; scalars| expression [, where condition => slow expression];
 //! ```
 //!
 //! - `arity`: unary, binary, ternary.
@@ -15,6 +16,7 @@
 //!   reached from a C++ function by hand.
 //! - the overloads: functional, in-place (`name_`) and `out` ones, whichever exist.
 //! - `divides`: refuses a zero in an integer second input before anything is written.
+//! - `where`: for inputs outside of what the branch-free expression is right for.
 //! - `scalars`: the overload's `Scalar`, `float` and `bool` arguments (in order) as `[T; 4]`.
 //!
 //! A kernel row names the function of its file and how many of its first views it writes.
@@ -94,8 +96,8 @@ table! {
         log1p: unary(float) [structured: "log1p", "log1p_", "log1p.out"] = |x; _| x.ln_1p();
         log2: unary(float) [structured: "log2", "log2_", "log2.out"] = |x; _| x.log2();
         log10: unary(float) [structured: "log10", "log10_", "log10.out"] = |x; _| x.log10();
-        sin: unary(float) [structured: "sin", "sin_", "sin.out"] = |x; _| x.sin();
-        cos: unary(float) [structured: "cos", "cos_", "cos.out"] = |x; _| x.cos();
+        sin: unary(float) [structured: "sin", "sin_", "sin.out"] = |x; _| x.sin(), where x.is_far() => x.sin_far();
+        cos: unary(float) [structured: "cos", "cos_", "cos.out"] = |x; _| x.cos(), where x.is_far() => x.cos_far();
         tan: unary(float) [structured: "tan", "tan_", "tan.out"] = |x; _| x.tan();
         asin: unary(float) [structured: "asin", "asin_", "asin.out"] = |x; _| x.asin();
         acos: unary(float) [structured: "acos", "acos_", "acos.out"] = |x; _| x.acos();
