@@ -10,12 +10,14 @@ import platform
 import sys
 import traceback
 from importlib import metadata
-from types import ModuleType
 
 import torch
 from torch import nn
 
-TORCH_SERIES = "2.15."
+from rustorch_device import _load
+
+INSTALL = "`pip install --no-build-isolation .`"
+REPORT = "Please report it, with everything printed above."
 BACKEND = "rust_backend"
 TOLERANCE = 1e-4
 
@@ -33,60 +35,47 @@ def line(name: str, value: object) -> None:
 
 
 def check_versions() -> None:
+    line("torch", torch.__version__)
+    line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     try:
-        version = metadata.version("rustorch-device")
+        line("rustorch", metadata.version("rustorch-device"))
     except metadata.PackageNotFoundError:
         raise Problem(
             "the package is not installed, so PyTorch cannot find its entry points.",
-            "Run `pip install --no-build-isolation .` in the source tree.",
+            f"In the source tree: {INSTALL}.",
         ) from None
-    line("rustorch", version)
-    line("torch", torch.__version__)
-    line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    if not torch.__version__.startswith(TORCH_SERIES):
-        raise Problem(
-            f"rustorch is built for torch {TORCH_SERIES}*, and this is torch {torch.__version__}.",
-            f"Run `pip install 'torch=={TORCH_SERIES}*'`, then install rustorch again.",
-        )
-
-
-def check_extension() -> ModuleType:
-    try:
-        from . import _C
-    except ImportError as error:
-        raise Problem(
-            f"the extension rustorch_device._C does not load: {error}",
-            "Build it with `make build`, or install rustorch again for this Python and this torch.",
-        ) from error
-    line("SIMD level", _C.simd_level())
-    line("threads", torch.get_num_threads())
-    return _C
 
 
 def check_device() -> None:
-    name = torch._C._get_privateuse1_backend_name()
-    if name != "rustorch" or not hasattr(torch, "rustorch"):
-        if os.environ.get("RUSTORCH_AUTOLOAD") == "0":
-            remedy = "RUSTORCH_AUTOLOAD=0 turned the loading off: unset it, or `import rustorch_device` first."
-        elif os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD") == "0":
-            remedy = "TORCH_DEVICE_BACKEND_AUTOLOAD=0 turned PyTorch's loading of devices off: unset it."
-        elif name not in ("privateuseone", "rustorch"):
-            remedy = f"Another package holds PyTorch's one free device, under the name {name!r}: uninstall one of them."
-        else:
-            remedy = "Look at the warnings of `python -c 'import torch'`, and install rustorch again."
-        raise Problem("the device is not registered.", remedy)
+    try:
+        _load.load()
+    except Exception as error:
+        raise Problem(
+            f"the device does not load: {error}", f"To build it anew, in the source tree: {INSTALL}."
+        ) from error
+    from rustorch_device import _C
+
+    line("SIMD level", _C.simd_level())
+    line("threads", torch.get_num_threads())
     x = torch.arange(6.0, device="rustorch").view(2, 3)
     if x.t().sum(1).cpu().tolist() != [3.0, 5.0, 7.0]:
-        raise Problem("the device computes nonsense.", "Please report it, with everything printed above.")
+        raise Problem("the device computes nonsense.", REPORT)
     line("device", f"registered as {x.device}")
+    line("loads with `import torch`", autoload_state())
+
+
+def autoload_state() -> str:
+    if not metadata.entry_points(group="torch.backends", name="rustorch"):
+        raise Problem("the package's entry points are not installed.", f"In the source tree: {INSTALL}.")
+    for variable in ("RUSTORCH_AUTOLOAD", "TORCH_DEVICE_BACKEND_AUTOLOAD"):
+        if os.environ.get(variable) == "0":
+            return f"no: {variable}=0 turns it off"
+    return "yes"
 
 
 def check_backend() -> None:
     if BACKEND not in torch._dynamo.list_backends(exclude_tags=()):
-        raise Problem(
-            f'the torch.compile backend "{BACKEND}" is not registered.',
-            "Install rustorch again: `pip install --no-build-isolation .` in the source tree.",
-        )
+        raise Problem(f'the torch.compile backend "{BACKEND}" is not registered.', f"In the source tree: {INSTALL}.")
     line("torch.compile backend", f"registered as {BACKEND}")
 
 
@@ -121,15 +110,13 @@ def check_training(backend: str) -> None:
                 actual = loss_and_gradients(model.to(device), inputs.to(device), arm_backend)
             except Exception as error:
                 traceback.print_exc()
-                raise Problem(
-                    f"{arm}: {type(error).__name__}: {error}", "Please report it, with the traceback above."
-                ) from error
+                raise Problem(f"{arm}: {type(error).__name__}: {error}", REPORT) from error
             difference = max((a - e).abs().max().item() for a, e in zip(actual, expected, strict=True))
             line(arm, f"differs from eager on the CPU by {difference:.1e}")
             if not difference <= TOLERANCE:
                 raise Problem(
                     f"{arm}: the difference {difference:.1e} is more than rounding ({TOLERANCE:.0e}).",
-                    "Please report it, with everything printed above. RUSTORCH_ISA=scalar may work around it.",
+                    f"{REPORT} RUSTORCH_ISA=scalar may work around it.",
                 )
 
 
@@ -146,7 +133,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         check_versions()
-        check_extension()
         check_device()
         check_backend()
         check_training(options.backend)

@@ -1,0 +1,93 @@
+"""The harness measures, compares and renders; the benches run."""
+
+import json
+import time
+
+import pytest
+import torch
+
+from benches import render, run
+from benches.harness import QUICK, Case, Result, compare, measure
+
+
+def case(**arms) -> Case:
+    return Case("bench", "case", arms)
+
+
+def test_ratios_are_the_peers_time_over_the_arms():
+    peer, fast = measure(case(cpu=lambda: time.sleep(4e-3), fast=lambda: time.sleep(1e-3)), 1, QUICK)
+    assert (peer.arm, peer.ratio_best, peer.ratio_median) == ("cpu", 1.0, 1.0)
+    assert (fast.arm, fast.peer, fast.threads) == ("fast", "cpu", 1)
+    assert fast.best_us <= fast.median_us
+    assert fast.ratio_best > 1.5
+    assert fast.samples >= QUICK.fewest
+
+
+def test_the_thread_count_is_set_and_restored():
+    seen = []
+    before = torch.get_num_threads()
+    measure(case(cpu=lambda: seen.append(torch.get_num_threads())), 1, QUICK)
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == before
+
+
+def test_an_arm_that_fails_or_differs_has_no_time():
+    def failing():
+        raise RuntimeError("no kernel\nmore")
+
+    arms = {"cpu": lambda: torch.ones(3), "failing": failing, "differing": lambda: torch.zeros(3)}
+    results = {result.arm: result for result in measure(case(**arms), 1, QUICK)}
+    assert results["failing"].failure == "RuntimeError: no kernel"
+    assert results["differing"].failure.startswith("Differs: differs from the peer by 1.0")
+    assert results["cpu"].failure == ""
+    assert results["failing"].samples == 0
+
+
+@pytest.mark.parametrize(
+    ("result", "same"),
+    [
+        (torch.ones(3), True),
+        (torch.ones(3) + 1e-6, True),
+        (torch.full((3,), float("nan")), False),
+        (torch.ones(4), False),
+    ],
+)
+def test_results_are_compared(result, same):
+    if same:
+        compare(torch.ones(3), result, 1e-3)
+    else:
+        with pytest.raises(Exception, match=r"differs|shape"):
+            compare(torch.ones(3), result, 1e-3)
+
+
+def test_the_page_keeps_what_is_outside_the_marks(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{render.BEGIN}\nold\n{render.END}\nafter\n")
+    peer = Result("gemm", "mm 4", 1, "cpu", "cpu", 10.0, 11.0, 1.0, 1.0, 5)
+    ours = Result("gemm", "mm 4", 1, "rustorch", "cpu", 5.0, 5.5, 2.0, 2.0, 5)
+    broken = Result("gemm", "mm 5", 1, "rustorch", "cpu", *[float("nan")] * 4, 0, "RuntimeError: x")
+    five = Result("gemm", "mm 5", 1, "cpu", "cpu", 20_000.0, 20_000.0, 1.0, 1.0, 5)
+    render.write(page, render.section([peer, ours, five, broken], "make bench", "avx2"))
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert "| mm 4 | 1 | rustorch | 5.00 µs | 10.00 µs | 2.00 | 2.00 |" in text
+    assert "| mm 5 | 1 | rustorch | RuntimeError: x | 20.0 ms | - | - |" in text
+    assert f"torch {torch.__version__}" in text
+
+
+def test_a_page_without_marks_is_refused(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match="lacks the lines"):
+        render.write(page, "results")
+
+
+def test_the_benches_run(tmp_path):
+    results = tmp_path / "results.json"
+    assert run.main(["--quick", "--threads", "2", "--only", "overhead", "gemm", "conv", "--json", str(results)]) == 0
+    cases = json.loads(results.read_text())
+    assert {case["bench"] for case in cases} == {"overhead", "gemm", "conv"}
+    assert {case["arm"] for case in cases} == {"cpu", "rustorch"}
+    assert all(case["best_us"] > 0 for case in cases)
