@@ -112,6 +112,9 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
+    if options.device == "rustorch" and not hasattr(torch, "rustorch"):
+        print("The rustorch device is not loaded: `python -m rustorch_device.backend_check` says why.", file=sys.stderr)
+        return 1
     torch.manual_seed(options.seed)
     try:
         digits = load()

@@ -155,19 +155,29 @@ def test_without_a_network_the_demo_says_so(tmp_path):
     assert "Traceback" not in demo.stderr
 
 
-def test_the_demo_trains_and_saves_a_picture(tmp_path):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--device=cpu", "--backend=eager"],
+        ["--device=cpu"],
+        # A net on rustorch, fed by forked processes.
+        ["--workers=2"],
+    ],
+    ids=["eager on the CPU", "compiled on the CPU", "compiled on rustorch"],
+)
+def test_the_demo_trains_and_saves_a_picture(tmp_path, arguments):
     picture = tmp_path / "pictures" / "digits.png"
     demo = run(
         ROOT / "examples" / "mnist_rustorch_demo.py",
-        "--device=cpu",
-        "--backend=eager",
+        *arguments,
         "--epochs=1",
         f"--output={picture}",
         RUSTORCH_DATA_DIR=str(tmp_path),
+        RUSTORCH_FALLBACK="error",
     )
     assert "accuracy on the held-out digits" in demo.stdout, demo.stderr
     assert picture.read_bytes().startswith(b"\x89PNG")
-    # One epoch falls short of the goal, and the exit code says so.
+    # One epoch may fall short of the goal, and the exit code says so.
     below = "below 97%" in demo.stderr
     assert demo.returncode == int(below)
 
@@ -186,10 +196,20 @@ def test_a_demo_below_its_goal_fails(tmp_path):
     assert demo.returncode == 1
 
 
+def test_the_demo_without_the_device():
+    demo = run(ROOT / "examples" / "mnist_rustorch_demo.py", RUSTORCH_AUTOLOAD="0")
+    assert demo.returncode == 1
+    assert "device is not loaded" in demo.stderr
+    assert "Traceback" not in demo.stderr
+
+
 def test_the_compile_demo_compares():
-    demo = run(ROOT / "examples" / "compile_backend_demo.py", "--backend=aot_eager")
+    demo = run(ROOT / "examples" / "compile_backend_demo.py", RUSTORCH_FALLBACK="error")
     assert demo.returncode == 0, demo.stderr
     assert "compiled and eager agree" in demo.stdout
-    strict = run(ROOT / "examples" / "compile_backend_demo.py", "--backend=aot_eager", "--tolerance=-1")
-    assert strict.returncode == 1
-    assert "differ" in strict.stderr
+
+
+def test_the_compile_demo_fails_where_results_differ():
+    demo = run(ROOT / "examples" / "compile_backend_demo.py", "--backend=eager", "--tolerance=-1")
+    assert demo.returncode == 1
+    assert "differ" in demo.stderr
