@@ -6,7 +6,7 @@ PyTorch calls `_autoload` at the end of `import torch` (entry point `torch.backe
 
 # Nothing of torch is imported before `_autoload` exists: importing this package first imports
 # torch, which looks `_autoload` up in this module while it is still being executed.
-from rustorch_device._load import autoload as _autoload
+from rustorch_device._load import autoload as _autoload  # noqa: F401 (the entry point)
 from rustorch_device._load import load_explicitly as _load_explicitly
 
 __version__ = "0.1.0"

@@ -2,10 +2,11 @@
 
 mod support;
 
+use rustorch_kernels::dtype::DType;
 use rustorch_kernels::isa::Level;
-use rustorch_kernels::ops::Op;
+use rustorch_kernels::ops::{Entry, Op};
 use rustorch_kernels::view::View;
-use support::{Item, Tensor, assert_close, run};
+use support::{Item, Tensor, assert_close, noise, pointwise_rows, run};
 
 /// A formula in f64 for an op: inputs, scalars.
 type Formula = fn([f64; 3], [f64; 4]) -> f64;

@@ -7,9 +7,9 @@ use rustorch_kernels::dtype::DType;
 use rustorch_kernels::error::{Error, Kind};
 use rustorch_kernels::isa::Level;
 use rustorch_kernels::ops::row::{Block, INPUTS, SCALARS, Scalars};
-use rustorch_kernels::ops::{Entry, Expression, OPS, Op, Row, launch};
+use rustorch_kernels::ops::{Op, Row, launch};
 use rustorch_kernels::view::{Attrs, View};
-use support::{Flag, Item, Tensor, assert_close, at_every_level, noise, run};
+use support::{Flag, Item, Tensor, at_every_level, noise, pointwise_rows, run};
 
 const F32: i64 = DType::F32 as i64;
 const COMPUTED: [DType; 8] =
@@ -58,13 +58,6 @@ impl Values for Flag {
     fn same(self, other: Self) -> bool {
         self == other
     }
-}
-
-fn pointwise_rows() -> impl Iterator<Item = (&'static Row, &'static dyn Expression)> {
-    OPS.iter().filter_map(|row| match row.entry {
-        Entry::Pointwise(expression) => Some((row, expression)),
-        Entry::Kernel(_) => None,
-    })
 }
 
 const SCALAR_VALUES: ([f64; SCALARS], [i64; SCALARS]) = ([0.75, 1.5, 0.5, 0.0], [3, 5, 1, 0]);

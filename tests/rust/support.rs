@@ -5,7 +5,8 @@ use rustorch_kernels::dtype::DType;
 use rustorch_kernels::element::Bool;
 use rustorch_kernels::error::Result;
 use rustorch_kernels::isa::{self, Level};
-use rustorch_kernels::ops::{Op, launch};
+use rustorch_kernels::ops::row::{Expression, Row};
+use rustorch_kernels::ops::{Entry, OPS, Op, launch};
 use rustorch_kernels::view::{Attrs, View};
 
 /// An element type that tests own tensors of.
@@ -172,4 +173,12 @@ pub fn assert_close(actual: &[f64], expected: &[f64], relative: f64, absolute: f
         let close = (actual - expected).abs() <= absolute + relative * expected.abs();
         assert!(same || close, "element {index}: {actual} is not {expected}");
     }
+}
+
+/// The rows of the table's pointwise section.
+pub fn pointwise_rows() -> impl Iterator<Item = (&'static Row, &'static dyn Expression)> {
+    OPS.iter().filter_map(|row| match row.entry {
+        Entry::Pointwise(expression) => Some((row, expression)),
+        Entry::Kernel(_) => None,
+    })
 }
