@@ -55,7 +55,9 @@ class Result:
     ratio_best: float
     ratio_median: float
     samples: int
-    failure: str = field(default="")
+    failure: str = ""
+    # The ops that had no Rust kernel: the time is then PyTorch's CPU kernel's, and the way to it.
+    fallbacks: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -92,6 +94,11 @@ def calls_for(arm: Arm, seconds: float) -> int:
     return max(1, round(calls * seconds / taken))
 
 
+def fallback_counts() -> dict[str, int]:
+    device = getattr(torch, "rustorch", None)
+    return device.fallback_counts() if device else {}
+
+
 def compare(peer: object, result: object, tolerance: float) -> None:
     if not isinstance(peer, torch.Tensor) or not isinstance(result, torch.Tensor):
         return
@@ -108,12 +115,14 @@ def compare(peer: object, result: object, tolerance: float) -> None:
 def measure(case: Case, thread_count: int, effort: Effort) -> list[Result]:
     """One result an arm. An arm that fails or differs has its failure written instead of times."""
     with threads(thread_count):
-        arms, failures = dict(case.arms), {}
+        arms, failures, fallbacks = dict(case.arms), {}, {}
         peer_name = next(iter(arms))
         expected = arms[peer_name]()
         for name, arm in list(arms.items())[1:]:
+            before = fallback_counts()
             try:
                 result = arm()
+                fallbacks[name] = sorted(op for op, count in fallback_counts().items() if count > before.get(op, 0))
                 if case.tolerance is not None:
                     compare(expected, result, case.tolerance)
             except Exception as error:
@@ -141,6 +150,7 @@ def measure(case: Case, thread_count: int, effort: Effort) -> list[Result]:
             best[peer_name] / best[name],
             median[peer_name] / median[name],
             len(times[name]),
+            fallbacks=fallbacks.get(name, []),
         )
         for name in arms
     ]

@@ -44,7 +44,7 @@ def table(results: list[Result]) -> Iterator[str]:
         if r.arm == r.peer:
             continue
         peer = duration(peers[r.case, r.threads].best_us)
-        best = r.failure or duration(r.best_us)
+        best = r.failure or duration(r.best_us) + (" (falls back)" if r.fallbacks else "")
         yield (
             f"| {r.case} | {r.threads} | {r.arm} | {best} | {peer} | {ratio(r.ratio_best)} | {ratio(r.ratio_median)} |"
         )
@@ -55,7 +55,7 @@ def section(results: list[Result], command: str, simd_level: str) -> str:
         f"Measured by `{command}` on {machine()}, SIMD level {simd_level}, "
         f"torch {torch.__version__}, Python {platform.python_version()}. The peer is PyTorch's eager CPU, "
         "in the same process and taken in turns. A ratio is the peer's time divided by the arm's: above 1, "
-        "the arm is faster.",
+        'the arm is faster. "Falls back": the op has no Rust kernel, and ran on PyTorch\'s.',
     ]
     for bench in dict.fromkeys(result.bench for result in results):
         lines += ["", f"### {bench}", "", *table([result for result in results if result.bench == bench])]

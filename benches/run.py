@@ -34,7 +34,8 @@ def show(result: Result) -> None:
     outcome = result.failure or (
         f"{result.best_us:12.2f} {result.median_us:12.2f} {result.ratio_best:8.2f} {result.ratio_median:8.2f}"
     )
-    print(f"{result.case:<52} {result.threads} {result.arm:<24} {outcome}", flush=True)
+    note = f"  falls back: {', '.join(result.fallbacks)}" if result.fallbacks else ""
+    print(f"{result.case:<52} {result.threads} {result.arm:<24} {outcome}{note}", flush=True)
 
 
 def main(given: list[str] | None = None) -> int:
