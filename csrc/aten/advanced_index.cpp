@@ -1,0 +1,282 @@
+// Indexing with tensors and masks: index, index_put_, nonzero, masked_select, masked_fill_, where.
+#include <ATen/Dispatch.h>
+#include <ATen/ExpandUtils.h>
+#include <ATen/MemoryOverlap.h>
+#include <ATen/native/IndexingUtils.h>
+#include <ATen/native/TypeProperties.h>
+#include <ATen/ops/_index_put_impl_ops.h>
+#include <ATen/ops/masked_fill_ops.h>
+#include <ATen/ops/nonzero_ops.h>
+#include <ATen/ops/where_ops.h>
+#include <torch/library.h>
+
+#include "aten/fallback.h"
+#include "aten/pointwise.h"
+#include "aten/structured.h"
+#include "bridge.h"
+
+namespace rustorch {
+namespace {
+
+using at::Scalar;
+using at::Tensor;
+using Indices = c10::List<std::optional<Tensor>>;
+
+int64_t count_true(const Tensor& self) {
+  const Tensor count = empty_dense({}, at::kLong);
+  launch(Op::count_true_, {count, self});
+  return *count.const_data_ptr<int64_t>();
+}
+
+Tensor& nonzero_out(const Tensor& self, Tensor& out) {
+  TORCH_CHECK(out.scalar_type() == at::kLong, "nonzero: Expected out tensor to have scalar type Long but got ",
+              out.scalar_type());
+  if (!is_native(self.scalar_type())) {
+    return call_fallback<at::_ops::nonzero_out>(self, out);
+  }
+  at::assert_no_internal_overlap(out);
+  at::assert_no_overlap(out, self);
+  at::native::resize_output(out, {count_true(self), self.dim()});
+  if (out.numel() > 0) {
+    launch(Op::nonzero_, {out, self});
+  }
+  return out;
+}
+
+Tensor nonzero(const Tensor& self) {
+  Tensor out = empty_dense({0}, at::kLong);
+  return nonzero_out(self, out);
+}
+
+Tensor& masked_select_out(const Tensor& self, const Tensor& mask, Tensor& out) {
+  TORCH_CHECK(mask.scalar_type() == at::kBool, "masked_select: expected BoolTensor for mask");
+  TORCH_CHECK(self.scalar_type() == out.scalar_type(),
+              "masked_select(): self and result must have the same scalar type");
+  at::assert_no_internal_overlap(out);
+  at::assert_no_overlap(out, self);
+  at::assert_no_overlap(out, mask);
+  const auto [expanded_mask, expanded] = at::expand_outplace(mask, self);
+  at::native::resize_output(out, {count_true(*expanded_mask)});
+  launch(Op::masked_select_, {Operand::bits(out), Operand::bits(*expanded), *expanded_mask});
+  return out;
+}
+
+Tensor masked_select(const Tensor& self, const Tensor& mask) {
+  Tensor out = empty_dense({0}, self.scalar_type());
+  return masked_select_out(self, mask, out);
+}
+
+// The index tensors of a call: masks made into coordinates, on this device.
+struct Prepared {
+  std::vector<Tensor> indices;
+  c10::DimVector sizes;
+
+  Prepared(const Tensor& self, const Indices& given) {
+    at::native::checkIndexTensorTypes(given, /*allow_int=*/true);
+    TORCH_CHECK_INDEX(static_cast<int64_t>(given.size()) <= self.dim() || has_mask(given),
+                      "too many indices for tensor of dimension ", self.dim(), " (got ", given.size(), ")");
+    indices = at::native::expandTensors(self, given, /*ensure_same_device=*/true);
+    TORCH_CHECK_INDEX(static_cast<int64_t>(indices.size()) <= self.dim(), "too many indices for tensor of dimension ",
+                      self.dim(), " (got ", indices.size(), ")");
+    c10::DimVector broadcast;
+    int64_t first = -1;
+    int64_t last = -1;
+    bool neighbours = true;
+    for (int64_t dim = 0; dim < static_cast<int64_t>(indices.size()); ++dim) {
+      if (!indices[dim].defined()) {
+        continue;
+      }
+      neighbours = neighbours && (last < 0 || last == dim - 1);
+      first = first < 0 ? dim : first;
+      last = dim;
+      include(broadcast, indices[dim].sizes());
+    }
+    const int64_t place = neighbours && first > 0 ? first : 0;
+    for (int64_t dim = 0; dim < self.dim(); ++dim) {
+      const bool indexed = dim < static_cast<int64_t>(indices.size()) && indices[dim].defined();
+      if (!indexed) {
+        sizes.push_back(self.size(dim));
+      }
+    }
+    sizes.insert(sizes.begin() + place, broadcast.begin(), broadcast.end());
+  }
+
+  std::vector<Operand> operands(std::initializer_list<Operand> first) const {
+    std::vector<Operand> all(first);
+    for (const Tensor& index : indices) {
+      all.emplace_back(index);
+    }
+    return all;
+  }
+
+ private:
+  static bool has_mask(const Indices& given) {
+    for (const std::optional<Tensor>& index : given) {
+      if (index.has_value() && (index->scalar_type() == at::kBool || index->scalar_type() == at::kByte)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  void include(c10::DimVector& broadcast, at::IntArrayRef own) const {
+    if (own.size() > broadcast.size()) {
+      broadcast.insert(broadcast.begin(), own.size() - broadcast.size(), 1);
+    }
+    const size_t added = broadcast.size() - own.size();
+    for (size_t dim = 0; dim < own.size(); ++dim) {
+      int64_t& size = broadcast[added + dim];
+      if (size != own[dim] && size != 1 && own[dim] != 1) {
+        std::ostringstream shapes;
+        for (const Tensor& index : indices) {
+          if (index.defined()) {
+            shapes << (shapes.tellp() > 0 ? ", " : "") << index.sizes();
+          }
+        }
+        TORCH_CHECK_INDEX(false, "shape mismatch: indexing tensors could not be broadcast together with shapes ",
+                          shapes.str());
+      }
+      size = size == 1 ? own[dim] : size;
+    }
+  }
+};
+
+Tensor& index_out(const Tensor& self, const Indices& indices, Tensor& out) {
+  TORCH_CHECK(self.scalar_type() == out.scalar_type(), "index_out: self (", self.scalar_type(), ") and result (",
+              out.scalar_type(), ") must have the same scalar type");
+  at::assert_no_internal_overlap(out);
+  at::assert_no_overlap(out, self);
+  for (const std::optional<Tensor>& index : indices) {
+    if (index.has_value()) {
+      at::assert_no_overlap(out, *index);
+    }
+  }
+  const Prepared prepared(self, indices);
+  at::native::resize_output(out, prepared.sizes);
+  if (out.numel() > 0) {
+    launch(Op::index_, prepared.operands({Operand::bits(out), Operand::bits(self)}));
+  }
+  return out;
+}
+
+Tensor index(const Tensor& self, const Indices& indices) {
+  Tensor out = empty_dense({0}, self.scalar_type());
+  return index_out(self, indices, out);
+}
+
+Tensor& index_put_impl(Tensor& self, const Indices& indices, const Tensor& given, bool accumulate, bool unsafe) {
+  TORCH_CHECK_INDEX(static_cast<int64_t>(indices.size()) <= self.dim(), "too many indices for tensor of dimension ",
+                    self.dim(), " (got ", indices.size(), ")");
+  if (at::has_internal_overlap(self) == at::MemOverlap::Yes) {
+    TORCH_WARN("Use of index_put_ on expanded tensors is deprecated. Please clone() the tensor before performing this "
+               "operation. This also applies to advanced indexing e.g. tensor[indices] = tensor");
+  }
+  TORCH_CHECK(self.scalar_type() == given.scalar_type(),
+              "Index put requires the source and destination dtypes match, got ", self.scalar_type(),
+              " for the destination and ", given.scalar_type(), " for the source.");
+  if (accumulate && !is_native(self.scalar_type())) {
+    return call_fallback<at::_ops::_index_put_impl_>(self, indices, given, accumulate, unsafe);
+  }
+  const Tensor value = given.device() != self.device() && given.dim() == 0 ? given.to(self.device()) : given;
+  at::assert_no_overlap(self, value);
+  const Prepared prepared(self, indices);
+  if (c10::multiply_integers(prepared.sizes) == 0) {
+    return self;
+  }
+  TORCH_CHECK(at::is_expandable_to(value.sizes(), prepared.sizes), "shape mismatch: value tensor of shape ",
+              value.sizes(), " cannot be broadcast to indexing result of shape ", at::IntArrayRef(prepared.sizes));
+  const auto operand = [&](const Tensor& tensor) { return accumulate ? Operand(tensor) : Operand::bits(tensor); };
+  launch(Op::index_put_, prepared.operands({operand(self), operand(value)}), {static_cast<int64_t>(accumulate)});
+  return self;
+}
+
+// A launch of a pointwise row over operands that were expanded to one shape; `compute` leads the
+// ints.
+void launch_expanded(Op op, std::initializer_list<Operand> operands, at::ScalarType compute,
+                     const ScalarArguments& scalars = {}) {
+  c10::SmallVector<int64_t, 2> ints{static_cast<int64_t>(compute)};
+  ints.append(scalars.ints.begin(), scalars.ints.end());
+  launch(op, operands, ints, scalars.floats);
+}
+
+Tensor& masked_fill_scalar(Tensor& self, const Tensor& mask, const Scalar& value) {
+  TORCH_CHECK(mask.scalar_type() == at::kBool, "masked_fill_ only supports boolean masks, but got mask with dtype ",
+              mask.dtype());
+  if (!is_native(self.scalar_type())) {
+    return call_fallback<at::_ops::masked_fill__Scalar>(self, mask, value);
+  }
+  AT_DISPATCH_ALL_TYPES_AND3(at::kBool, at::kHalf, at::kBFloat16, self.scalar_type(), "masked_fill_", [&] {
+    value.to<scalar_t>();  // Refuses a value that the dtype cannot hold.
+  });
+  if (at::has_internal_overlap(self) == at::MemOverlap::Yes) {
+    TORCH_WARN("Use of masked_fill_ on expanded tensors is deprecated. Please clone() the tensor before performing "
+               "this operation. This also applies to advanced indexing e.g. tensor[mask] = scalar");
+  }
+  at::assert_no_partial_overlap(self, mask);
+  const auto expanded = at::expand_inplace(self, mask, "masked_fill_");
+  ScalarArguments scalars;
+  scalars.add(value);
+  launch_expanded(Op::masked_fill_, {self, self, *expanded}, self.scalar_type(), scalars);
+  return self;
+}
+
+Tensor& masked_fill_tensor(Tensor& self, const Tensor& mask, const Tensor& value) {
+  TORCH_CHECK(value.dim() == 0, "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with ",
+              value.dim(), " dimension(s).");
+  return masked_fill_scalar(self, mask, value.item());
+}
+
+Tensor& where_out(const Tensor& condition, const Tensor& self, const Tensor& other, Tensor& out) {
+  const auto dtype = at::native::result_type(self, other);
+  TORCH_CHECK(out.scalar_type() == dtype, "Expected out type to be ", dtype, " but got ", out.scalar_type());
+  TORCH_CHECK(condition.scalar_type() == at::kBool || condition.scalar_type() == at::kByte,
+              "where expected condition to be a boolean tensor, but got a tensor with dtype ",
+              condition.scalar_type());
+  if (condition.scalar_type() == at::kByte) {
+    TORCH_WARN_ONCE("where received a uint8 condition tensor. This behavior is deprecated and will be removed in a "
+                    "future version of PyTorch. Use a boolean condition instead.");
+  }
+  if (!is_native(self.scalar_type()) || !is_native(other.scalar_type())) {
+    return call_fallback<at::_ops::where_self_out>(condition, self, other, out);
+  }
+  const auto here = [&](const Tensor& tensor) {
+    return tensor.dim() == 0 && tensor.is_cpu() ? tensor.to(out.device()) : tensor;
+  };
+  const Tensor operands[] = {here(condition), here(self), here(other)};
+  c10::DimVector sizes(operands[0].sizes());
+  for (const Tensor& operand : operands) {
+    sizes = at::infer_size_dimvector(sizes, operand.sizes());
+  }
+  at::assert_no_internal_overlap(out);
+  for (const Tensor& operand : operands) {
+    at::assert_no_partial_overlap(out, operand);
+  }
+  at::native::resize_output(out, sizes);
+  launch_expanded(Op::where_self_,
+                  {out, operands[0].expand(sizes), operands[1].expand(sizes), operands[2].expand(sizes)}, dtype);
+  return out;
+}
+
+Tensor where(const Tensor& condition, const Tensor& self, const Tensor& other) {
+  const auto device = self.is_cpu() ? (other.is_cpu() ? condition.device() : other.device()) : self.device();
+  Tensor out = at::empty({0}, self.options().dtype(at::native::result_type(self, other)).device(device));
+  return where_out(condition, self, other, out);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("nonzero", TORCH_FN(nonzero));
+  m.impl("nonzero.out", TORCH_FN(nonzero_out));
+  m.impl("masked_select", TORCH_FN(masked_select));
+  m.impl("masked_select.out", TORCH_FN(masked_select_out));
+  m.impl("index.Tensor", TORCH_FN(index));
+  m.impl("index.Tensor_out", TORCH_FN(index_out));
+  m.impl("_index_put_impl_", TORCH_FN(index_put_impl));
+  m.impl("masked_fill_.Scalar", TORCH_FN(masked_fill_scalar));
+  m.impl("masked_fill_.Tensor", TORCH_FN(masked_fill_tensor));
+  m.impl("where.self", TORCH_FN(where));
+  m.impl("where.self_out", TORCH_FN(where_out));
+}
+
+}  // namespace rustorch

@@ -1,0 +1,110 @@
+// The functional, in-place and out= forms of an op that ATen has a structured meta of, from one
+// function that launches. A kernel is a struct:
+//
+//   struct Gather {
+//     using Meta = at::meta::structured_gather;
+//     static void run(const at::Tensor& out, const at::Tensor& self, int64_t dim, ...);
+//   };
+//   m.impl("gather", TORCH_FN((Made<Gather, at::_ops::gather>::call)));
+//   m.impl("gather.out", TORCH_FN((WrittenTo<Gather, at::_ops::gather_out>::call)));
+//
+// Dtypes that Rust lacks go to the fallback; a kernel that moves elements whatever they mean says
+// `static constexpr bool any_dtype = true`.
+#pragma once
+
+#include "aten/fallback.h"
+#include "aten/structured.h"
+#include "bridge.h"
+
+#include <tuple>
+#include <utility>
+
+namespace rustorch {
+namespace detail {
+
+inline bool computable(const at::Tensor& tensor) {
+  return is_native(tensor.scalar_type());
+}
+inline bool computable(const at::Scalar& scalar) {
+  return !scalar.isComplex();
+}
+template <class Other>
+bool computable(const Other& /*argument*/) {
+  return true;
+}
+
+// Sizes are known here.
+inline int64_t plain(const c10::SymInt& size) {
+  return size.expect_int();
+}
+template <class Other>
+const Other& plain(const Other& argument) {
+  return argument;
+}
+
+template <class Kernel, class... Args>
+bool all_computable(const Args&... args) {
+  if constexpr (requires { Kernel::any_dtype; }) {
+    return true;
+  } else {
+    return (computable(args) && ...);
+  }
+}
+
+}  // namespace detail
+
+template <class Kernel, class Traits, class Schema = typename Traits::schema>
+struct Made;
+template <class Kernel, class Traits, class... Args>
+struct Made<Kernel, Traits, at::Tensor(Args...)> {
+  static at::Tensor call(Args... args) {
+    if (!detail::all_computable<Kernel>(args...)) {
+      return call_fallback<Traits>(args...);
+    }
+    Structured<typename Kernel::Meta> op;
+    op.meta(detail::plain(args)...);
+    Kernel::run(op.result(), detail::plain(args)...);
+    return op.finish();
+  }
+};
+
+template <class Kernel, class Traits, class Schema = typename Traits::schema>
+struct InPlace;
+template <class Kernel, class Traits, class... Args>
+struct InPlace<Kernel, Traits, at::Tensor&(at::Tensor&, Args...)> {
+  static at::Tensor& call(at::Tensor& self, Args... args) {
+    if (!detail::all_computable<Kernel>(self, args...)) {
+      return call_fallback<Traits>(self, args...);
+    }
+    Structured<typename Kernel::Meta> op(self);
+    op.meta(self, detail::plain(args)...);
+    Kernel::run(op.result(), self, detail::plain(args)...);
+    op.finish();
+    return self;
+  }
+};
+
+template <class Kernel, class Traits, class Schema = typename Traits::schema>
+struct WrittenTo;
+template <class Kernel, class Traits, class... Args>
+struct WrittenTo<Kernel, Traits, at::Tensor&(Args...)> {
+  static at::Tensor& call(Args... args) {
+    return split(std::forward_as_tuple(args...), std::make_index_sequence<sizeof...(Args) - 1>());
+  }
+
+ private:
+  template <class All, size_t... Index>
+  static at::Tensor& split(All all, std::index_sequence<Index...> /*inputs*/) {
+    at::Tensor& out = std::get<sizeof...(Index)>(all);
+    if (!detail::all_computable<Kernel>(std::get<Index>(all)..., out)) {
+      return call_fallback<Traits>(std::get<Index>(all)..., out);
+    }
+    Structured<typename Kernel::Meta> op(out);
+    op.meta(detail::plain(std::get<Index>(all))...);
+    Kernel::run(op.result(), detail::plain(std::get<Index>(all))...);
+    op.finish();
+    return out;
+  }
+};
+
+}  // namespace rustorch
