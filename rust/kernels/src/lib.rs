@@ -19,5 +19,6 @@ pub mod optim;
 pub mod pool;
 pub mod random;
 pub mod scratch;
+pub mod reduce;
 pub mod threads;
 pub mod view;

@@ -368,5 +368,35 @@ table! {
         /// Scale, growth_tracker, found_inf; ints `[growth_interval]`, floats `[growth_factor,
         /// backoff_factor]`.
         amp_update_scale = crate::optim::update_scale, outputs 2;
+
+        // Reductions: the input's rank is kept, reduced dimensions have size one.
+        /// `[output, input]`
+        sum = crate::reduce::sum, outputs 1;
+        /// `[output, input]`
+        mean = crate::reduce::mean, outputs 1;
+        /// `[output, input]`
+        prod = crate::reduce::prod, outputs 1;
+        /// `[output, input]`
+        amax = crate::reduce::amax, outputs 1;
+        /// `[output, input]`
+        amin = crate::reduce::amin, outputs 1;
+        /// `[output, input]`
+        any = crate::reduce::any, outputs 1;
+        /// `[output, input]`
+        all = crate::reduce::all, outputs 1;
+        /// `[output, input]`
+        count_nonzero = crate::reduce::count_nonzero, outputs 1;
+        /// `[values, positions, input]`, either output may be absent
+        max_position = crate::reduce::max_position, outputs 2;
+        /// `[values, positions, input]`, either output may be absent
+        min_position = crate::reduce::min_position, outputs 2;
+        /// `[variance, mean, input]`, either output may be absent; ints `[root]`, floats `[correction]`
+        variance = crate::reduce::variance, outputs 2;
+        /// `[output, input]`; floats `[p]`
+        norm = crate::reduce::norm, outputs 1;
+        /// `[output, input]`; ints `[dim]`
+        cumsum = crate::reduce::cumsum, outputs 1;
+        /// `[output, input]`; ints `[dim]`
+        cumprod = crate::reduce::cumprod, outputs 1;
     }
 }

@@ -1,0 +1,365 @@
+//! The one reduction loop. Elements are reduced in leaves of fixed size, leaves are combined
+//! pairwise, so a sum's error grows with the logarithm of the count and no boundary depends on
+//! the thread count.
+//!
+//! The input is seen as a matrix: columns are kept, rows are reduced. A leaf folds a rectangle of
+//! it, either along each column's own elements (the reduced dimension is the denser one) or across
+//! many columns at once (a kept dimension is the denser one).
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use crate::convert::Stored;
+use crate::error::{Error, Result};
+use crate::isa::{self, Level};
+use crate::lanes::{Vectorised, vectorise_at};
+use crate::loops::copy::Cast;
+use crate::loops::iterate::{Dim, Space};
+use crate::threads;
+use crate::view::View;
+
+/// The most columns that are folded at once.
+pub const STRIP: usize = 256;
+/// Reduced elements of a leaf, along a column and across columns.
+const LEAF_ALONG: usize = 4096;
+const LEAF_ACROSS: usize = 64;
+/// Elements of a task.
+const TASK: usize = 64 * 1024;
+/// Fewer tasks than this, and the reduced range is cut as well.
+const FEW_TASKS: usize = 8;
+/// Below this many dense columns, folding across them would leave the lanes empty.
+const NARROW: usize = 8;
+
+/// A way to reduce elements to one result, or two.
+pub trait Reducer: Copy + Send + Sync {
+    /// The type in memory.
+    type Item: Stored;
+    type Acc: Copy + Send;
+    type First: Stored;
+    type Second: Stored;
+    /// Elements must be taken in C order, because a result tells positions.
+    const ORDERED: bool = false;
+
+    /// What nothing reduces to, where that is defined.
+    fn empty(&self) -> Option<Self::Acc>;
+
+    /// Reduces one column of `count > 0` elements. Mark it `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// `from` is valid for `count` elements at `stride`.
+    unsafe fn along(&self, from: *const Self::Item, stride: isize, count: usize) -> Self::Acc;
+
+    /// Reduces each of at most [`STRIP`] columns of a rectangle with at least one row, into `accs`.
+    /// Mark it `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// The rectangle is valid for reading, `accs` for writing one element a column.
+    unsafe fn across(&self, rectangle: Rectangle<Self::Item>, accs: *mut Self::Acc);
+
+    /// Joins the reductions of neighbouring ranges of these many elements.
+    fn combine(&self, left: Self::Acc, left_count: usize, right: Self::Acc, right_count: usize) -> Self::Acc;
+
+    /// The results of a reduction over `count` elements; the second is dropped where the op has
+    /// one output.
+    fn finish(&self, acc: Self::Acc, count: usize) -> (Self::First, Self::Second);
+}
+
+/// A matrix in memory.
+#[derive(Clone, Copy)]
+pub struct Rectangle<T> {
+    pub from: *const T,
+    pub rows: usize,
+    pub row_stride: isize,
+    pub columns: usize,
+    pub column_stride: isize,
+}
+
+struct Leaf<R: Reducer> {
+    reducer: R,
+    along: bool,
+    rectangle: Rectangle<R::Item>,
+    accs: *mut R::Acc,
+}
+
+impl<R: Reducer> Vectorised for Leaf<R> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Self { reducer, along, rectangle, accs } = self;
+        // SAFETY: the rectangle is within the input and `accs` holds a strip, by the plan.
+        unsafe {
+            if !along {
+                return reducer.across(rectangle, accs);
+            }
+            for column in 0..rectangle.columns {
+                let from = rectangle.from.wrapping_offset(column as isize * rectangle.column_stride);
+                accs.add(column).write(reducer.along(from, rectangle.row_stride, rectangle.rows));
+            }
+        }
+    }
+}
+
+type Strip<Acc> = [MaybeUninit<Acc>; STRIP];
+
+/// Operands of the kept space: the input, then the two outputs.
+struct Plan<'a, R: Reducer> {
+    reducer: R,
+    level: Level,
+    input: &'a View<'a>,
+    outputs: [Option<(&'a View<'a>, Cast)>; 2],
+    kept: Space<3>,
+    reduced: Space<1>,
+    along: bool,
+    leaf: usize,
+}
+
+/// Reduces `input` into outputs of its rank, whose size is one in the reduced dimensions and the
+/// input's in the kept ones.
+pub fn reduce<R: Reducer>(reducer: R, outputs: [Option<&View<'_>>; 2], input: &View<'_>) -> Result<()> {
+    let Some(shape) = outputs[0].or(outputs[1]) else {
+        return Ok(());
+    };
+    for output in outputs.iter().flatten() {
+        check(output, shape, input)?;
+    }
+    input.expect_dtype("the input", R::Item::DTYPE)?;
+    let (kept, reduced) = spaces(outputs.map(|output| output.unwrap_or(shape)), input, R::ORDERED);
+    if kept.numel == 0 {
+        return Ok(());
+    }
+    if reduced.numel == 0 && reducer.empty().is_none() {
+        return Err(Error::Shape("a reduction over no elements has no identity".into()));
+    }
+    let cast = |output: Option<&View<'_>>, from| output.map(|output| Cast::new(from, output.dtype())).transpose();
+    let casts = [cast(outputs[0], R::First::DTYPE)?, cast(outputs[1], R::Second::DTYPE)?];
+    let [column, row] = [kept.inner(), Dim { size: reduced.inner().size, strides: [reduced.inner().strides[0]; 3] }];
+    let along = kept.numel == 1
+        || row.strides[0].unsigned_abs() <= column.strides[0].unsigned_abs()
+        || (column.size < NARROW && row.size >= NARROW);
+    let plan = Plan {
+        reducer,
+        level: isa::level(),
+        input,
+        outputs: [outputs[0].zip(casts[0]), outputs[1].zip(casts[1])],
+        kept,
+        reduced,
+        along,
+        leaf: if along { LEAF_ALONG } else { LEAF_ACROSS },
+    };
+    plan.run();
+    Ok(())
+}
+
+fn check(output: &View<'_>, shape: &View<'_>, input: &View<'_>) -> Result<()> {
+    let fits = |(&out, &size): (&i64, &i64)| out == size || out == 1;
+    if output.rank() == input.rank()
+        && output.sizes() == shape.sizes()
+        && output.sizes().iter().zip(input.sizes()).all(fits)
+    {
+        return Ok(());
+    }
+    Err(Error::Shape(format!("{:?} is no reduction of {:?} with kept dimensions", output.sizes(), input.sizes())))
+}
+
+fn spaces(outputs: [&View<'_>; 2], input: &View<'_>, ordered: bool) -> (Space<3>, Space<1>) {
+    let mut kept: [SmallVec<[i64; 6]>; 4] = Default::default();
+    let mut reduced: [SmallVec<[i64; 6]>; 2] = Default::default();
+    for (dim, (&size, &stride)) in input.sizes().iter().zip(input.strides()).enumerate() {
+        if outputs[0].sizes()[dim] == size {
+            let values = [size, stride, outputs[0].strides()[dim], outputs[1].strides()[dim]];
+            kept.iter_mut().zip(values).for_each(|(list, value)| list.push(value));
+        } else {
+            reduced.iter_mut().zip([size, stride]).for_each(|(list, value)| list.push(value));
+        }
+    }
+    let [sizes, from, first, second] = &kept;
+    let kept = Space::new(sizes, [from, first, second]);
+    let [sizes, strides] = &reduced;
+    let reduced = if ordered { in_c_order(sizes, strides) } else { Space::new(sizes, [strides]) };
+    (kept, reduced)
+}
+
+/// As `Space::new`, with the dimensions left in C order.
+fn in_c_order(sizes: &[i64], strides: &[i64]) -> Space<1> {
+    let numel = sizes.iter().product::<i64>() as usize;
+    let mut dims: SmallVec<[Dim<1>; 6]> = SmallVec::new();
+    for (&size, &stride) in sizes.iter().zip(strides).rev() {
+        match dims.last_mut() {
+            Some(last) if stride as isize == last.strides[0] * last.size as isize => last.size *= size as usize,
+            _ => dims.push(Dim { size: size as usize, strides: [stride as isize] }),
+        }
+    }
+    if numel == 0 || dims.is_empty() {
+        dims = SmallVec::from_slice(&[Dim { size: numel, strides: [1] }]);
+    }
+    Space { dims, numel }
+}
+
+impl<R: Reducer> Plan<'_, R> {
+    fn run(&self) {
+        let (columns, rows) = (self.kept.numel, self.reduced.numel);
+        let work = columns * rows.max(1);
+        let nanoseconds = work * R::Item::DTYPE.size() / 12;
+        let widest = TASK / rows.max(1);
+        let columns_per_task = if self.along { widest.max(1) } else { widest.max(STRIP) };
+        let tasks = columns.div_ceil(columns_per_task);
+        if tasks >= FEW_TASKS || work < 4 * TASK || rows < 2 * self.leaf {
+            threads::parallel_chunks(columns, columns_per_task, nanoseconds, |range| {
+                self.strips(range, |base, offsets, count, _| {
+                    let mut accs = [const { MaybeUninit::uninit() }; STRIP];
+                    if rows == 0 {
+                        accs[..count].fill(MaybeUninit::new(self.reducer.empty().expect("checked before")));
+                    } else {
+                        self.fold(base, count, 0..rows, &mut accs);
+                    }
+                    self.write(&accs, count, offsets);
+                });
+            });
+            return;
+        }
+        self.run_in_parts(columns_per_task, nanoseconds);
+    }
+
+    /// Few columns, many rows: the rows are cut as well, into parts whose size the shape decides.
+    fn run_in_parts(&self, columns_per_task: usize, nanoseconds: usize) {
+        let (columns, rows) = (self.kept.numel, self.reduced.numel);
+        let part_rows = (TASK / columns.min(columns_per_task)).max(rows / 64).next_multiple_of(self.leaf);
+        let parts = rows.div_ceil(part_rows);
+        let tasks = columns.div_ceil(columns_per_task);
+        let part_count = |part: usize| part_rows.min(rows - part * part_rows);
+        let mut partials: Vec<MaybeUninit<R::Acc>> = Vec::with_capacity(parts * columns);
+        // SAFETY: uninitialised elements are what the type allows.
+        unsafe { partials.set_len(parts * columns) };
+        let shared = Shared(partials.as_mut_ptr());
+        threads::parallel(parts * tasks, nanoseconds, |task| {
+            let (part, strip) = (task % parts, task / parts);
+            let start = strip * columns_per_task;
+            let rows = part * part_rows..part * part_rows + part_count(part);
+            self.strips(start..(start + columns_per_task).min(columns), |base, _, count, column| {
+                let mut accs = [const { MaybeUninit::uninit() }; STRIP];
+                self.fold(base, count, rows.clone(), &mut accs);
+                // SAFETY: each task writes its own part's columns.
+                unsafe { std::ptr::copy(accs.as_ptr(), shared.at(part * columns + column), count) };
+            });
+        });
+        let mut step = 1;
+        while step < parts {
+            for left in (0..parts - step).step_by(2 * step) {
+                let right = left + step;
+                let counts = [left..right, right..(right + step).min(parts)].map(|range| range.map(part_count).sum());
+                for column in 0..columns {
+                    // SAFETY: every partial was written above.
+                    let [a, b] = [left, right].map(|part| unsafe { partials[part * columns + column].assume_init() });
+                    let joined = self.reducer.combine(a, counts[0], b, counts[1]);
+                    partials[left * columns + column].write(joined);
+                }
+            }
+            step *= 2;
+        }
+        self.strips(0..columns, |_, offsets, count, column| self.write(&partials[column..], count, offsets));
+    }
+
+    /// Calls `body(base, offsets, count, first column)` for strips of columns within `range`.
+    fn strips(&self, range: Range<usize>, mut body: impl FnMut(*const R::Item, [isize; 3], usize, usize)) {
+        let strides = self.kept.inner().strides;
+        let mut column = range.start;
+        self.kept.rows(range.start, range.end, |offsets, count| {
+            let mut done = 0;
+            while done < count {
+                let width = STRIP.min(count - done);
+                let offsets = std::array::from_fn(|at| offsets[at] + done as isize * strides[at]);
+                let base = self.input.ptr::<R::Item>().cast_const().wrapping_offset(offsets[0]);
+                body(base, offsets, width, column);
+                done += width;
+                column += width;
+            }
+        });
+    }
+
+    /// Folds rows `range` of `columns` columns into the first of `accs`.
+    fn fold(&self, base: *const R::Item, columns: usize, range: Range<usize>, accs: &mut Strip<R::Acc>) {
+        if range.len() > self.leaf {
+            let middle = range.start + (range.len() / 2).next_multiple_of(self.leaf);
+            let mut right = [const { MaybeUninit::uninit() }; STRIP];
+            self.fold(base, columns, range.start..middle, accs);
+            self.fold(base, columns, middle..range.end, &mut right);
+            self.join(accs, middle - range.start, &right, range.end - middle, columns);
+            return;
+        }
+        let mut done = 0;
+        let row = self.reduced.inner();
+        self.reduced.rows(range.start, range.end, |[offset], rows| {
+            let rectangle = Rectangle {
+                from: base.wrapping_offset(offset),
+                rows,
+                row_stride: row.strides[0],
+                columns,
+                column_stride: self.kept.inner().strides[0],
+            };
+            let leaf = |accs: &mut Strip<R::Acc>| {
+                let accs = accs.as_mut_ptr().cast();
+                let leaf = Leaf { reducer: self.reducer, along: self.along, rectangle, accs };
+                // SAFETY: the spaces keep the rectangle within the input; at most a strip of columns.
+                unsafe { vectorise_at(self.level, leaf) }
+            };
+            if done == 0 {
+                leaf(accs);
+            } else {
+                let mut right = [const { MaybeUninit::uninit() }; STRIP];
+                leaf(&mut right);
+                self.join(accs, done, &right, rows, columns);
+            }
+            done += rows;
+        });
+    }
+
+    fn join(
+        &self,
+        left: &mut Strip<R::Acc>,
+        left_count: usize,
+        right: &Strip<R::Acc>,
+        right_count: usize,
+        columns: usize,
+    ) {
+        for (left, right) in left.iter_mut().zip(right).take(columns) {
+            // SAFETY: both strips were folded into, `columns` wide.
+            let (a, b) = unsafe { (left.assume_init(), right.assume_init()) };
+            left.write(self.reducer.combine(a, left_count, b, right_count));
+        }
+    }
+
+    /// Finishes `count` accumulators and casts them to the outputs.
+    fn write(&self, accs: &[MaybeUninit<R::Acc>], count: usize, offsets: [isize; 3]) {
+        let mut first = [const { MaybeUninit::<R::First>::uninit() }; STRIP];
+        let mut second = [const { MaybeUninit::<R::Second>::uninit() }; STRIP];
+        for (at, acc) in accs[..count].iter().enumerate() {
+            // SAFETY: the caller folded `count` accumulators.
+            let results = self.reducer.finish(unsafe { acc.assume_init() }, self.reduced.numel);
+            first[at].write(results.0);
+            second[at].write(results.1);
+        }
+        let buffers: [*const u8; 2] = [first.as_ptr().cast(), second.as_ptr().cast()];
+        for (at, output) in self.outputs.iter().enumerate() {
+            let Some((view, cast)) = output else { continue };
+            let to = view.bytes().wrapping_offset(offsets[at + 1] * view.dtype().size() as isize);
+            // SAFETY: the strip is within the output; each strip is written by one task.
+            unsafe { (cast.run)(self.level, count, buffers[at], 1, to, self.kept.inner().strides[at + 1]) };
+        }
+    }
+}
+
+/// A pointer that tasks share, each writing its own part.
+pub struct Shared<T>(pub *mut T);
+
+// SAFETY: whoever writes through it keeps the parts disjoint.
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    pub fn at(&self, index: usize) -> *mut T {
+        self.0.wrapping_add(index)
+    }
+}

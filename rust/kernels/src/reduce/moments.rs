@@ -1,0 +1,160 @@
+//! Mean and variance: two passes over each leaf while it is in the cache, leaves joined by Chan's
+//! formula. As exact as Welford's algorithm, without its division for each element.
+
+use std::marker::PhantomData;
+
+use super::each::{Each, Step, Sum};
+use super::engine::{Rectangle, Reducer, STRIP};
+use crate::convert::StoredFloat;
+use crate::element::{Element, Float};
+
+/// First result: the variance (or its root), second: the mean.
+#[derive(Clone, Copy)]
+pub struct Moments<S> {
+    /// Taken from the count in the variance's divisor.
+    pub correction: f64,
+    pub root: bool,
+    pub types: PhantomData<S>,
+}
+
+/// The mean, and the sum of squared distances from it.
+#[derive(Clone, Copy)]
+pub struct Spread {
+    pub mean: f64,
+    pub squares: f64,
+}
+
+impl Spread {
+    pub const EMPTY: Self = Self { mean: 0.0, squares: 0.0 };
+
+    /// From the sums of distances, and of their squares, from a value near the mean.
+    #[inline(always)]
+    fn from_distances<T: Float>(near: T, distances: T, squares: T, count: usize) -> Self {
+        let shift = distances.to_f64() / count as f64;
+        // Rounding must not make it negative.
+        let squares = squares.to_f64() - shift * distances.to_f64();
+        Self { mean: near.to_f64() + shift, squares: if squares < 0.0 { 0.0 } else { squares } }
+    }
+
+    #[inline(always)]
+    pub fn combine(self, count: usize, other: Self, other_count: usize) -> Self {
+        let share = other_count as f64 / (count + other_count) as f64;
+        let distance = other.mean - self.mean;
+        Self {
+            mean: self.mean + distance * share,
+            squares: self.squares + other.squares + distance * distance * share * count as f64,
+        }
+    }
+}
+
+/// Sums the distances from `near`, and their squares.
+#[derive(Clone, Copy)]
+struct Distances<S: StoredFloat> {
+    near: S::Math,
+}
+
+impl<S: StoredFloat> Step for Distances<S> {
+    type Item = S;
+    type Acc = (S::Math, S::Math);
+    type Out = S;
+    #[inline(always)]
+    fn identity(&self) -> Self::Acc {
+        (S::Math::ZERO, S::Math::ZERO)
+    }
+    #[inline(always)]
+    fn step(&self, acc: Self::Acc, item: S) -> Self::Acc {
+        let distance = item.load().sub(self.near);
+        (acc.0.add(distance), acc.1.add(distance.mul(distance)))
+    }
+    #[inline(always)]
+    fn combine(&self, left: Self::Acc, right: Self::Acc) -> Self::Acc {
+        (left.0.add(right.0), left.1.add(right.1))
+    }
+    #[inline(always)]
+    fn finish(&self, acc: Self::Acc, _: usize) -> S {
+        S::save(acc.1)
+    }
+}
+
+impl<S: StoredFloat> Reducer for Moments<S>
+where
+    S::Math: StoredFloat,
+{
+    type Item = S;
+    type Acc = Spread;
+    type First = S::Math;
+    type Second = S::Math;
+
+    fn empty(&self) -> Option<Spread> {
+        Some(Spread { mean: f64::NAN, squares: f64::NAN })
+    }
+
+    #[inline(always)]
+    unsafe fn along(&self, from: *const S, stride: isize, count: usize) -> Spread {
+        // SAFETY: the caller's.
+        unsafe { spread(from, stride, count) }
+    }
+
+    #[inline(always)]
+    unsafe fn across(&self, rectangle: Rectangle<S>, accs: *mut Spread) {
+        let Rectangle { from, rows, row_stride, columns, column_stride } = rectangle;
+        let zero = S::Math::ZERO;
+        let (mut near, mut distances, mut squares) = ([zero; STRIP], [zero; STRIP], [zero; STRIP]);
+        // SAFETY: the caller's rectangle, and one accumulator a column.
+        unsafe {
+            let sum = Each(Sum::<S, S::Math> { mean: false, types: PhantomData });
+            sum.across(rectangle, near.as_mut_ptr());
+            let scale = S::Math::from_f64(1.0 / rows as f64);
+            near.iter_mut().take(columns).for_each(|near| *near = near.mul(scale));
+            for row in 0..rows {
+                let start = from.wrapping_offset(row as isize * row_stride);
+                let mut pass = |stride: isize| {
+                    for column in 0..columns {
+                        let distance = (*start.offset(column as isize * stride)).load().sub(near[column]);
+                        distances[column] = distances[column].add(distance);
+                        squares[column] = squares[column].add(distance.mul(distance));
+                    }
+                };
+                if column_stride == 1 { pass(1) } else { pass(column_stride) }
+            }
+            for column in 0..columns {
+                accs.add(column).write(Spread::from_distances(
+                    near[column],
+                    distances[column],
+                    squares[column],
+                    rows,
+                ));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn combine(&self, left: Spread, left_count: usize, right: Spread, right_count: usize) -> Spread {
+        left.combine(left_count, right, right_count)
+    }
+
+    #[inline(always)]
+    fn finish(&self, acc: Spread, count: usize) -> (S::Math, S::Math) {
+        let variance = acc.squares / (count as f64 - self.correction).max(0.0);
+        let first = if self.root { variance.sqrt() } else { variance };
+        (S::Math::from_f64(first), S::Math::from_f64(acc.mean))
+    }
+}
+
+/// The spread of `count > 0` elements in one block.
+///
+/// # Safety
+/// `from` is valid for `count` elements at `stride`.
+#[inline(always)]
+pub unsafe fn spread<S: StoredFloat>(from: *const S, stride: isize, count: usize) -> Spread
+where
+    S::Math: StoredFloat,
+{
+    // SAFETY: the caller's.
+    unsafe {
+        let sum = Each(Sum::<S, S::Math> { mean: false, types: PhantomData }).along(from, stride, count);
+        let near = S::Math::from_f64(sum.to_f64() / count as f64);
+        let (distances, squares) = Each(Distances::<S> { near }).along(from, stride, count);
+        Spread::from_distances(near, distances, squares, count)
+    }
+}
