@@ -265,7 +265,8 @@ fn positions_of_extremes() {
 
 #[test]
 fn large_sums_are_exact_and_do_not_depend_on_threads() {
-    for (sizes, dims) in [(&[3_000_017][..], &[0][..]), (&[300_007, 3], &[0]), (&[2, 500_009], &[1]), (&[40_009, 40], &[0])]
+    for (sizes, dims) in
+        [(&[3_000_017][..], &[0][..]), (&[300_007, 3], &[0]), (&[2, 500_009], &[1]), (&[40_009, 40], &[0])]
     {
         let input = Tensor::new(sizes, |i| (noise(3)(i) + 1.0) as f32);
         let values: Vec<f64> = input.values().into_iter().map(f64::from).collect();

@@ -398,5 +398,28 @@ table! {
         cumsum = crate::reduce::cumsum, outputs 1;
         /// `[output, input]`; ints `[dim]`
         cumprod = crate::reduce::cumprod, outputs 1;
+
+        /// `[output, input]`; ints `[dim, log]`
+        softmax = crate::softmax::softmax, outputs 1;
+        /// `[grad_input, grad_output, output]`; ints `[dim, log]`
+        softmax_backward = crate::softmax::softmax_backward, outputs 1;
+        /// `[output, save_mean?, save_invstd?, running_mean?, running_var?, input, weight?, bias?]`;
+        /// ints `[training]`, floats `[momentum, eps]`
+        batch_norm = crate::norm::batch_norm, outputs 5;
+        /// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, weight?, mean, invstd]`;
+        /// ints `[training]`
+        batch_norm_backward = crate::norm::batch_norm_backward, outputs 3;
+        /// `[output, mean, rstd, input, weight?, bias?]`; ints `[groups]`, floats `[eps]`
+        group_norm = crate::norm::group_norm, outputs 3;
+        /// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, mean, rstd, weight?]`; ints `[groups]`
+        group_norm_backward = crate::norm::group_norm_backward, outputs 3;
+        /// `[output, mean, rstd, input, weight?, bias?]`, input `[M, N]`; floats `[eps]`
+        layer_norm = crate::norm::layer_norm, outputs 3;
+        /// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, mean, rstd, weight?]`
+        layer_norm_backward = crate::norm::layer_norm_backward, outputs 3;
+        /// `[output, total_weight, input, target, weight?]`; ints `[reduction, ignored class]`
+        nll_loss = crate::loss::nll_loss, outputs 2;
+        /// `[grad_input, grad_output, target, weight?, total_weight]`; ints `[reduction, ignored class]`
+        nll_loss_backward = crate::loss::nll_loss_backward, outputs 1;
     }
 }

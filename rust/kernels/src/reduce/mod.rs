@@ -127,9 +127,11 @@ pub fn mean(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
 /// `[output, input]`, typed as `sum`.
 pub fn prod(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
     let [output, input] = one(views)?;
-    summable(output, input, |input| {
-        match_stored!(input.dtype(), S => run(Product::<S, <S as Reduced>::Total>(PhantomData), output, input))
-    })
+    summable(
+        output,
+        input,
+        |input| match_stored!(input.dtype(), S => run(Product::<S, <S as Reduced>::Total>(PhantomData), output, input)),
+    )
 }
 
 /// `[output, input]`: the largest element; NaN where there is one.

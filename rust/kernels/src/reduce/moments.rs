@@ -118,12 +118,7 @@ where
                 if column_stride == 1 { pass(1) } else { pass(column_stride) }
             }
             for column in 0..columns {
-                accs.add(column).write(Spread::from_distances(
-                    near[column],
-                    distances[column],
-                    squares[column],
-                    rows,
-                ));
+                accs.add(column).write(Spread::from_distances(near[column], distances[column], squares[column], rows));
             }
         }
     }

@@ -100,11 +100,8 @@ impl<S: Running, const PRODUCT: bool> Lines<S, PRODUCT> {
 }
 
 fn run<S: Running, const PRODUCT: bool>(output: &View<'_>, input: &View<'_>, dim: usize) {
-    let (length, strides) = if output.rank() == 0 {
-        (1, [1, 1])
-    } else {
-        (output.size(dim), [input.stride(dim), output.stride(dim)])
-    };
+    let (length, strides) =
+        if output.rank() == 0 { (1, [1, 1]) } else { (output.size(dim), [input.stride(dim), output.stride(dim)]) };
     let without = |list: &[i64]| -> Vec<i64> {
         list.iter().enumerate().filter(|&(at, _)| at != dim).map(|(_, &value)| value).collect()
     };

@@ -1,0 +1,101 @@
+//! Batch normalisation.
+
+use super::channels::{Channels, Map, apply, statistics, sums};
+use super::{expect_count, store, values, values_or};
+use crate::error::{Error, Result};
+use crate::match_float;
+use crate::view::{Attrs, View};
+
+/// `[output, save_mean?, save_invstd?, running_mean?, running_var?, input, weight?, bias?]`; ints
+/// `[training]`, floats `[momentum, eps]`. In training the batch's statistics are used and saved,
+/// and the running ones updated; otherwise the running ones are used and not written.
+pub fn batch_norm(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    let [output, save_mean, save_invstd, running_mean, running_var, input, weight, bias] = views else {
+        return Err(Error::Runtime(format!("expected 8 views, got {}", views.len())));
+    };
+    let (training, momentum, eps) = (attrs.flag(0), attrs.float(0), attrs.float(1));
+    let channels = Channels::of(input, false)?;
+    let count = channels.channels;
+    let named = [
+        (save_mean, "save_mean"),
+        (save_invstd, "save_invstd"),
+        (running_mean, "running_mean"),
+        (running_var, "running_var"),
+        (weight, "weight"),
+        (bias, "bias"),
+    ];
+    for (view, name) in named {
+        expect_count(view, name, count)?;
+    }
+    let [variance, mean] = if training {
+        let mut sizes = vec![1; input.rank()];
+        sizes[1] = count as i64;
+        statistics(input, &sizes)?
+    } else {
+        if !running_mean.is_present() || !running_var.is_present() {
+            return Err(Error::Runtime("running statistics are needed where the batch's are not used".into()));
+        }
+        [values(running_var)?, values(running_mean)?]
+    };
+    let invstd: Vec<f64> = variance.iter().map(|variance| 1.0 / (variance + eps).sqrt()).collect();
+    let (weight, bias) = (values_or(weight, count, 1.0)?, values_or(bias, count, 0.0)?);
+    let of_input: Vec<f64> = weight.iter().zip(&invstd).map(|(weight, invstd)| weight * invstd).collect();
+    let map = Map { centre: &mean, of_grad: &of_input, of_input: &of_input, constant: &bias };
+    match_float!(input.dtype(), S => apply::<S>(&channels, &map, output, None, input)?);
+    if !training {
+        return Ok(());
+    }
+    store(save_mean, &mean)?;
+    store(save_invstd, &invstd)?;
+    let elements = (input.numel() / count.max(1)) as f64;
+    let unbiased: Vec<f64> = variance.iter().map(|variance| variance * elements / (elements - 1.0)).collect();
+    for (running, batch) in [(running_mean, &mean), (running_var, &unbiased)] {
+        if running.is_present() {
+            let before = values(running)?;
+            let blend = |(before, batch): (&f64, &f64)| momentum * batch + (1.0 - momentum) * before;
+            store(running, &before.iter().zip(batch).map(blend).collect::<Vec<_>>())?;
+        }
+    }
+    Ok(())
+}
+
+/// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, weight?, mean, invstd]`; ints
+/// `[training]`. The statistics are those of the forward pass: the batch's in training, otherwise
+/// the running mean and the inverse deviation made from the running variance.
+pub fn batch_norm_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    let [grad_input, grad_weight, grad_bias, grad, input, weight, mean, invstd] = views else {
+        return Err(Error::Runtime(format!("expected 8 views, got {}", views.len())));
+    };
+    let training = attrs.flag(0);
+    let channels = Channels::of(input, false)?;
+    let count = channels.channels;
+    let named = [
+        (grad_weight, "grad_weight"),
+        (grad_bias, "grad_bias"),
+        (weight, "weight"),
+        (mean, "the mean"),
+        (invstd, "the inverse deviation"),
+    ];
+    for (view, name) in named {
+        expect_count(view, name, count)?;
+    }
+    let (mean, invstd, weight) = (values(mean)?, values(invstd)?, values_or(weight, count, 1.0)?);
+    match_float!(input.dtype(), S => {
+        let needs_sums = training || grad_weight.is_present() || grad_bias.is_present();
+        let [grads, products] =
+            if needs_sums { sums::<S>(&channels, &mean, grad, input)? } else { [vec![0.0; count], vec![0.0; count]] };
+        if let Some(grad_input) = grad_input.optional() {
+            let elements = (input.numel() / count.max(1)) as f64;
+            let share = if training { 1.0 / elements } else { 0.0 };
+            let each = |value: &dyn Fn(usize) -> f64| (0..count).map(value).collect::<Vec<f64>>();
+            let of_grad = each(&|at| weight[at] * invstd[at]);
+            let of_input = each(&|at| -of_grad[at] * invstd[at] * invstd[at] * products[at] * share);
+            let constant = each(&|at| -of_grad[at] * grads[at] * share);
+            let map = Map { centre: &mean, of_grad: &of_grad, of_input: &of_input, constant: &constant };
+            apply::<S>(&channels, &map, grad_input, Some(grad), input)?;
+        }
+        let products: Vec<f64> = products.iter().zip(&invstd).map(|(product, invstd)| product * invstd).collect();
+        store(grad_weight, &products)?;
+        store(grad_bias, &grads)
+    })
+}
