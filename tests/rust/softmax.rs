@@ -14,7 +14,7 @@ fn lines(sizes: &[i64], dim: usize) -> (Vec<usize>, usize, usize) {
     let length = sizes.get(dim).copied().unwrap_or(1) as usize;
     let inner = sizes.iter().skip(dim + 1).product::<i64>() as usize;
     let numel = sizes.iter().product::<i64>() as usize;
-    ((0..numel).filter(|at| at / inner % length == 0).collect(), length, inner)
+    ((0..numel).filter(|at| (at / inner).is_multiple_of(length)).collect(), length, inner)
 }
 
 fn softmax(values: &[f64], sizes: &[i64], dim: usize, log: bool) -> Vec<f64> {
@@ -119,10 +119,20 @@ fn long_rows_in_place() {
 }
 
 #[test]
+fn half_inputs_with_float_outputs() {
+    let input = Tensor::new(&[3, 50], |i| bf16::from_f64(noise(1)(i)));
+    let values: Vec<f64> = input.values().into_iter().map(f64::from).collect();
+    let output = Tensor::<f32>::zeros(&[3, 50]);
+    run(Op::softmax, &[output.view(), input.view()], &[1, 0], &[]).unwrap();
+    let actual: Vec<f64> = output.values().into_iter().map(f64::from).collect();
+    assert_close(&actual, &softmax(&values, &[3, 50], 1, false), 1e-6, 0.0);
+}
+
+#[test]
 fn mismatches_are_refused() {
     let input = Tensor::<f32>::zeros(&[4, 5]);
-    let (wide, double) = (Tensor::<f32>::zeros(&[4, 6]), Tensor::<f64>::zeros(&[4, 5]));
+    let (wide, integer) = (Tensor::<f32>::zeros(&[4, 6]), Tensor::<i32>::zeros(&[4, 5]));
     assert!(run(Op::softmax, &[wide.view(), input.view()], &[1, 0], &[]).is_err());
-    assert!(run(Op::softmax, &[double.view(), input.view()], &[1, 0], &[]).is_err());
+    assert!(run(Op::softmax, &[input.view(), integer.view()], &[1, 0], &[]).is_err());
     assert!(run(Op::softmax, &[input.view(), input.view()], &[2, 0], &[]).is_err());
 }

@@ -20,7 +20,7 @@ const TASK: usize = 16 * 1024;
 /// Lines of a task, where gathering neighbours shares cache lines.
 const NEIGHBOURS: usize = 16;
 
-/// `[output, input]` of one shape and dtype; ints `[dim, log]`.
+/// `[output, input]` of one shape, floating; ints `[dim, log]`. Computed in the output's dtype.
 pub fn softmax(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let [output, input] = views else {
         return Err(Error::Runtime(format!("expected [output, input], got {} views", views.len())));
@@ -41,7 +41,7 @@ pub fn softmax(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     })
 }
 
-/// `[grad_input, grad_output, output]` of one shape and dtype; ints `[dim, log]`.
+/// `[grad_input, grad_output, output]` of one shape, floating; ints `[dim, log]`.
 pub fn softmax_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let [grad_input, grad, output] = views else {
         return Err(Error::Runtime(format!("expected 3 views, got {}", views.len())));
@@ -73,7 +73,9 @@ fn over_lines<T: Compute + Stored, const OPERANDS: usize>(
         if view.sizes() != sizes {
             return Err(Error::Shape(format!("expected shape {sizes:?}, got {:?}", view.sizes())));
         }
-        view.expect_dtype("an operand", views[0].dtype())?;
+        if !view.dtype().is_float() {
+            return Error::dtype(view.dtype());
+        }
     }
     let dim = dim as usize;
     if dim >= sizes.len().max(1) {

@@ -59,11 +59,11 @@ pub fn batch_norm(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     Ok(())
 }
 
-/// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, weight?, mean, invstd]`; ints
-/// `[training]`. The statistics are those of the forward pass: the batch's in training, otherwise
-/// the running mean and the inverse deviation made from the running variance.
+/// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, weight?, mean, spread]`; ints
+/// `[training]`, floats `[eps]`. In training mean and spread are the batch's mean and inverse
+/// deviation that the forward pass saved, otherwise the running mean and variance.
 pub fn batch_norm_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
-    let [grad_input, grad_weight, grad_bias, grad, input, weight, mean, invstd] = views else {
+    let [grad_input, grad_weight, grad_bias, grad, input, weight, mean, spread] = views else {
         return Err(Error::Runtime(format!("expected 8 views, got {}", views.len())));
     };
     let training = attrs.flag(0);
@@ -74,12 +74,15 @@ pub fn batch_norm_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> 
         (grad_bias, "grad_bias"),
         (weight, "weight"),
         (mean, "the mean"),
-        (invstd, "the inverse deviation"),
+        (spread, "the spread"),
     ];
     for (view, name) in named {
         expect_count(view, name, count)?;
     }
-    let (mean, invstd, weight) = (values(mean)?, values(invstd)?, values_or(weight, count, 1.0)?);
+    let (mean, mut invstd, weight) = (values(mean)?, values(spread)?, values_or(weight, count, 1.0)?);
+    if !training {
+        invstd.iter_mut().for_each(|variance| *variance = 1.0 / (*variance + attrs.float(0)).sqrt());
+    }
     match_float!(input.dtype(), S => {
         let needs_sums = training || grad_weight.is_present() || grad_bias.is_present();
         let [grads, products] =

@@ -4,6 +4,7 @@
 //! Coefficients are one more strided operand of the iteration (stride zero over space), so that
 //! channels first, channels last and any other layout take the same path.
 
+use super::pair_sums;
 use crate::convert::StoredFloat;
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
@@ -19,10 +20,6 @@ const TASK: usize = 32 * 1024;
 /// The most parts that sums are taken in, and the fewest elements of one.
 const PARTS: usize = 32;
 const PART: usize = 32 * 1024;
-/// Independent sums of a row.
-const LANES: usize = 32;
-/// Elements that are summed before they join the f64 sums.
-const SUMMED: usize = 2048;
 
 /// Coefficients for each channel, or for each channel of each sample.
 pub struct Channels {
@@ -235,28 +232,8 @@ impl<S: StoredFloat> SumRow<S> {
                 let input = (*self.input.offset(index as isize * strides[0])).load();
                 (grad, input.sub(centre))
             };
-            let mut start = 0;
-            while start < self.count {
-                let end = (start + SUMMED).min(self.count);
-                let mut lanes = [[S::Math::ZERO; LANES]; 2];
-                let mut at = start;
-                while at + LANES <= end {
-                    for lane in 0..LANES {
-                        let (grad, distance) = terms(at + lane);
-                        lanes[0][lane] = lanes[0][lane].add(grad);
-                        lanes[1][lane] = grad.mul_add(distance, lanes[1][lane]);
-                    }
-                    at += LANES;
-                }
-                for lane in 0..end - at {
-                    let (grad, distance) = terms(at + lane);
-                    lanes[0][lane] = lanes[0][lane].add(grad);
-                    lanes[1][lane] = grad.mul_add(distance, lanes[1][lane]);
-                }
-                for (sum, lanes) in self.sums.into_iter().zip(lanes) {
-                    *sum += lanes.into_iter().map(|lane| lane.to_f64()).sum::<f64>();
-                }
-                start = end;
+            for (sum, total) in self.sums.into_iter().zip(pair_sums(self.count, terms)) {
+                *sum += total;
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::view::{Attrs, View};
 /// The channels of each group of `[N, C, ...]`.
 fn channels_per_group(input: &View<'_>, groups: usize) -> Result<usize> {
     let channels = input.size(1);
-    if groups == 0 || channels % groups != 0 {
+    if groups == 0 || !channels.is_multiple_of(groups) {
         return Err(Error::Shape(format!("{channels} channels cannot be cut into {groups} groups")));
     }
     Ok(channels / groups)

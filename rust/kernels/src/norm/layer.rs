@@ -1,6 +1,6 @@
 //! Layer normalisation over the rows of `[M, N]`.
 
-use super::{expect_count, store, values};
+use super::{expect_count, pair_sums, store, values};
 use crate::convert::{Stored, StoredFloat};
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -20,7 +20,6 @@ const PARTS: usize = 32;
 const PART_ROWS: usize = 32;
 /// Elements whose spread is taken at once.
 const BLOCK: usize = 4096;
-const LANES: usize = 32;
 
 fn rows(views: &[&View<'_>]) -> Result<[usize; 2]> {
     views[0].expect_rank("the input", 2)?;
@@ -217,25 +216,8 @@ impl<T: Real + Stored> Vectorised for Backward<T> {
             }
             let Some(to) = to else { return };
             let weighted = |index: usize| (*grad.add(index)).mul(*weight.add(index));
-            let mut lanes = [[T::ZERO; LANES]; 2];
-            let mut done = 0;
-            while done + LANES <= count {
-                for lane in 0..LANES {
-                    let grad = weighted(done + lane);
-                    lanes[0][lane] = lanes[0][lane].add(grad);
-                    lanes[1][lane] = grad.mul_add(normal(done + lane), lanes[1][lane]);
-                }
-                done += LANES;
-            }
-            for lane in 0..count - done {
-                let grad = weighted(done + lane);
-                lanes[0][lane] = lanes[0][lane].add(grad);
-                lanes[1][lane] = grad.mul_add(normal(done + lane), lanes[1][lane]);
-            }
-            let [mean, product] = lanes.map(|lanes| {
-                let total: f64 = lanes.into_iter().map(|lane| Element::to_f64(lane)).sum();
-                T::from_scalar(total / count as f64, 0)
-            });
+            let [mean, product] = pair_sums(count, |index| (weighted(index), normal(index)))
+                .map(|total| T::from_scalar(total / count as f64, 0));
             for index in 0..count {
                 let value = weighted(index).sub(mean).sub(normal(index).mul(product));
                 *to.add(index) = value.mul(rstd);

@@ -406,8 +406,8 @@ table! {
         /// `[output, save_mean?, save_invstd?, running_mean?, running_var?, input, weight?, bias?]`;
         /// ints `[training]`, floats `[momentum, eps]`
         batch_norm = crate::norm::batch_norm, outputs 5;
-        /// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, weight?, mean, invstd]`;
-        /// ints `[training]`
+        /// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, weight?, mean, spread]`;
+        /// ints `[training]`, floats `[eps]`; spread is the saved inverse deviation, or the running variance
         batch_norm_backward = crate::norm::batch_norm_backward, outputs 3;
         /// `[output, mean, rstd, input, weight?, bias?]`; ints `[groups]`, floats `[eps]`
         group_norm = crate::norm::group_norm, outputs 3;
