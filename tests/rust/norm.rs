@@ -181,7 +181,7 @@ fn group_norm() {
         let channels = sizes[1] as usize;
         let space = sizes[2..].iter().product::<i64>() as usize;
         for groups in [1, channels, 2, 3] {
-            if channels % groups != 0 || channels / groups * space < 2 {
+            if !channels.is_multiple_of(groups) || channels / groups * space < 2 {
                 continue;
             }
             let sets = sizes[0] as usize * groups;

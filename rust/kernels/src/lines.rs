@@ -5,6 +5,7 @@ use crate::convert::{Compute, Stored};
 use crate::error::Result;
 use crate::isa::Level;
 use crate::loops::copy::Cast;
+use crate::scratch::Scratch;
 use crate::view::View;
 
 /// One operand's lines, computed on in `T`.
@@ -66,19 +67,21 @@ impl<T: Compute + Stored> Lines<T> {
     }
 }
 
-/// Uninitialised memory for lines of `length`, each at its own cache line.
-pub struct Scratch<T> {
-    memory: Vec<std::mem::MaybeUninit<T>>,
+/// Working memory for lines of `length`, each on its own cache lines.
+pub struct LineScratch<T> {
+    memory: Scratch<T>,
     pitch: usize,
 }
 
-impl<T: Copy> Scratch<T> {
+impl<T: Copy> LineScratch<T> {
     pub fn new(lines: usize, length: usize) -> Self {
         let pitch = length.next_multiple_of(64);
-        Self { memory: Vec::with_capacity(lines * pitch), pitch }
+        // Inside a task there is no way back but a panic, which `launch`'s caller turns into an error.
+        let memory = Scratch::new(lines * pitch).expect("working memory for a task's lines");
+        Self { memory, pitch }
     }
 
-    pub fn line(&mut self, line: usize) -> *mut T {
-        self.memory.as_mut_ptr().wrapping_add(line * self.pitch).cast()
+    pub fn line(&self, line: usize) -> *mut T {
+        self.memory.ptr().wrapping_add(line * self.pitch)
     }
 }

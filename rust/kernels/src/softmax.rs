@@ -5,7 +5,7 @@ use crate::element::{Element, Float};
 use crate::error::{Error, Result};
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
-use crate::lines::{Lines, Scratch};
+use crate::lines::{LineScratch, Lines};
 use crate::loops::iterate::Space;
 use crate::match_float;
 use crate::threads;
@@ -100,7 +100,7 @@ fn over_lines<T: Compute + Stored, const OPERANDS: usize>(
     let lines_per_task = (TASK / length).max(NEIGHBOURS);
     let steps = space.inner().strides;
     threads::parallel_chunks(space.numel, lines_per_task, space.numel * length, |range| {
-        let mut scratch = Scratch::<T>::new(OPERANDS, length);
+        let scratch = LineScratch::<T>::new(OPERANDS, length);
         let scratch: [*mut T; OPERANDS] = std::array::from_fn(|at| scratch.line(at));
         space.rows(range.start, range.end, |offsets, count| {
             for index in 0..count as isize {

@@ -6,7 +6,7 @@ use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::isa;
 use crate::lanes::{Real, Vectorised, vectorise_at};
-use crate::lines::{Lines, Scratch};
+use crate::lines::{LineScratch, Lines};
 use crate::match_float;
 use crate::reduce::engine::Shared;
 use crate::reduce::moments::{Spread, spread};
@@ -59,7 +59,7 @@ pub fn layer_norm(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         let statistics = [Shared(means.as_mut_ptr()), Shared(rstds.as_mut_ptr())];
         let rows_per_task = (TASK / columns.max(1)).max(1);
         threads::parallel_chunks(count, rows_per_task, count * columns, |range| {
-            let mut scratch = Scratch::<T>::new(2, columns);
+            let scratch = LineScratch::<T>::new(2, columns);
             let scratch = [scratch.line(0), scratch.line(1)];
             for row in range {
                 let offset = |view: &View<'_>| row as isize * view.stride(0);
@@ -150,7 +150,7 @@ pub fn layer_norm_backward(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()>
         let mut partials = vec![T::ZERO; if wanted { parts * 2 * columns } else { 0 }];
         let shared = Shared(partials.as_mut_ptr());
         threads::parallel_chunks(count, part, count * columns * 2, |range| {
-            let mut scratch = Scratch::<T>::new(3, columns);
+            let scratch = LineScratch::<T>::new(3, columns);
             let scratch = [scratch.line(0), scratch.line(1), scratch.line(2)];
             let sums = shared.at(range.start / part * 2 * columns);
             for row in range {
