@@ -17,14 +17,20 @@ class NotLoaded(ImportError):
 def autoload() -> None:
     """Loads the device at the end of `import torch`; never lets that import fail."""
     wish = os.environ.get("RUSTORCH_AUTOLOAD", "")
-    if wish == "0":
-        return
     try:
-        if wish != "1" and _other_accelerator():
-            return
+        if wish == "0" or (wish != "1" and _other_accelerator()):
+            return _forget_package()
         load()
     except Exception as error:
         warnings.warn(f"The rustorch device is not available: {error} {OFF}", stacklevel=2)
+
+
+def _forget_package() -> None:
+    """Lets a later `import rustorch_device` run the package anew, and so load the device."""
+    package = sys.modules.get("rustorch_device")
+    if package is not None and not getattr(package.__spec__, "_initializing", False):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "rustorch_device"]:
+            del sys.modules[name]
 
 
 def load_explicitly() -> None:

@@ -97,8 +97,8 @@ at::Tensor copy_from(const at::Tensor& source, const at::Tensor& to, bool non_bl
 
   const auto target = plain(to);
   if (!copy_plain(target, plain(from))) {
-    call_fallback<at::_ops::copy_>(const_cast<at::Tensor&>(static_cast<const at::Tensor&>(on_device(to))),
-                                   on_device(from), non_blocking);
+    at::Tensor fallback_target = on_device(to);
+    call_fallback<at::_ops::copy_>(fallback_target, on_device(from), non_blocking);
     return to;
   }
   if (to.is_neg() != from.is_neg()) {
