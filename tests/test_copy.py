@@ -102,7 +102,8 @@ def test_lazy_conjugates_and_negatives():
         "real": lambda x: x.conj().real,
     }
     for name, case in cases.items():
-        assert torch.equal(case(there).cpu().resolve_conj().resolve_neg(), case(tensor).resolve_conj().resolve_neg()), name
+        result, expected = case(there).cpu(), case(tensor)
+        assert torch.equal(result.resolve_conj().resolve_neg(), expected.resolve_conj().resolve_neg()), name
     target = torch.zeros_like(there).conj()
     target.copy_(tensor)
     assert torch.equal(target.cpu().resolve_conj(), tensor)

@@ -55,8 +55,7 @@ def test_error_names_the_op_and_what_to_do():
 
 def test_a_warning_comes_once_an_op(python):
     done = python(
-        "import torch\nx = torch.zeros(2).to('rustorch')\n"
-        "for _ in range(3): torch.special.i1e(x); torch.special.i1(x)",
+        "import torch\nx = torch.zeros(2).to('rustorch')\nfor _ in range(3): torch.special.i1e(x); torch.special.i1(x)",
         RUSTORCH_FALLBACK="",
     )
     assert done.returncode == 0, done.stderr
