@@ -70,9 +70,7 @@ void rethrow(const rust::Error& error) {
   throw;  // Not reached: the macros above throw.
 }
 
-// The pool follows `torch.set_num_threads`. A thread of the autograd engine keeps the count that
-// it first saw, so only threads outside a backward pass set it.
-static void follow_thread_count() {
+void follow_thread_count() {
   static std::atomic<int> last{0};
   if (torch::autograd::get_current_graph_task_id() != -1) {
     return;

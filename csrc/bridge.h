@@ -49,6 +49,10 @@ auto through_door(Call&& call) -> decltype(call()) {
   }
 }
 
+// The pool follows `torch.set_num_threads`. A thread of the autograd engine keeps the count that
+// it first saw, so only threads outside a backward pass set it.
+void follow_thread_count();
+
 // Whether Rust computes in this dtype (complex, quantised and 8-bit floats go to the fallback).
 bool is_native(at::ScalarType dtype);
 

@@ -3,6 +3,7 @@
 
 #include "bridge.h"
 #include "device/module.h"
+#include "graph/program.h"
 
 namespace rustorch {
 
@@ -18,6 +19,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
       "debug_panic", [](const std::string& message) { through_door([&] { ffi::debug_panic(message); }); },
       "Panics in Rust, to prove that a panic arrives as an exception.");
   bind_device(module);
+  bind_graph(module);
 }
 
 }  // namespace rustorch

@@ -82,8 +82,8 @@ at::Tensor copy_from(const at::Tensor& source, const at::Tensor& to, bool non_bl
     TORCH_CHECK_NOT_IMPLEMENTED(tensor->is_cpu() || tensor->device().type() == kRustorch,
                                 "rustorch copies to and from the CPU only, not ", tensor->device());
   }
-  if (capturing() && source.device() != to.device()) {
-    throw NotCapturable("a copy between devices");
+  if (source.device() != to.device()) {
+    require_no_capture("a copy between devices cannot be compiled");
   }
   const auto shape = at::infer_size_dimvector(to.sizes(), source.sizes());
   TORCH_CHECK(to.sizes() == at::IntArrayRef(shape), "output with shape ", to.sizes(),
@@ -116,9 +116,7 @@ at::Tensor copy_from_and_resize(const at::Tensor& source, const at::Tensor& to) 
 }
 
 at::Scalar local_scalar(const at::Tensor& self) {
-  if (capturing()) {
-    throw NotCapturable("the value of a tensor");
-  }
+  require_no_capture("reading a tensor's value cannot be compiled");
   return at::native::_local_scalar_dense_cpu(self);
 }
 

@@ -51,9 +51,6 @@ void give(void* address) {
   }
 }
 
-// Memory of a capture is freed by the capture.
-void keep(void*) {}
-
 Stat stat(const ffi::PoolCount& count) {
   Stat stat;
   stat.current = static_cast<int64_t>(count.current);
@@ -90,8 +87,7 @@ struct PoolAllocator final : c10::DeviceAllocator {
       return {nullptr, nullptr, &give, device()};
     }
     if (capturing()) {
-      void* address = capture_allocate(bytes);
-      return {address, address, &keep, device()};
+      return capture_allocate(bytes);
     }
     void* address = take(bytes);
     return {address, address, &give, device()};

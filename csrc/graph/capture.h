@@ -1,8 +1,9 @@
 // Capture: while a graph is imported on this thread, kernels are recorded instead of run, and
-// memory that only its address is wanted of comes from `capture_allocate`.
+// tensors get memory of which only the address is wanted.
 #pragma once
 
-#include <cstddef>
+#include <c10/core/Allocator.h>
+
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -15,10 +16,28 @@ struct NotCapturable : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+namespace detail {
+inline thread_local bool capture_is_active = false;
+}
+
 // Whether this thread is capturing.
-bool capturing();
-// An address for a tensor of the capture; never freed before the capture ends.
-void* capture_allocate(size_t bytes);
+inline bool capturing() {
+  return detail::capture_is_active;
+}
+
+// Refuses what cannot be recorded.
+inline void require_no_capture(const char* what) {
+  if (capturing()) {
+    throw NotCapturable(what);
+  }
+}
+
+void capture_begin();
+// Ends a capture without a program.
+void capture_abandon() noexcept;
+// Memory for a tensor of the capture: address space, not pages. It lives as long as the tensor,
+// and its address is not given again before the capture ends.
+c10::DataPtr capture_allocate(size_t bytes);
 // What a random op is given for its offset: the counters drawn before it in this capture.
 uint64_t capture_random(uint64_t counters);
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
+const BRIDGES: [&str; 2] = ["src/lib.rs", "src/graph.rs"];
 const TABLE: &str = "../kernels/src/ops/table.rs";
 
 /// A row as the generator needs it; kernel rows have no arity and no overloads.
@@ -22,8 +23,10 @@ struct Row {
 
 fn main() {
     println!("cargo:rerun-if-changed={TABLE}");
-    println!("cargo:rerun-if-changed=src/lib.rs");
-    cxx_build::bridge("src/lib.rs").std("c++20").compile("rustorch_cxx");
+    for bridge in BRIDGES {
+        println!("cargo:rerun-if-changed={bridge}");
+    }
+    cxx_build::bridges(BRIDGES).std("c++20").compile("rustorch_cxx");
 
     let text = std::fs::read_to_string(TABLE).expect("the op table is readable");
     let rows = rows(text.parse().expect("the op table is Rust"));

@@ -1,9 +1,13 @@
 //! The one door: every function here catches panics, returns a `Result`, and gives its error as
 //! text whose first letter names the exception (see `csrc/bridge.h`).
 
+mod arena;
+mod graph;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
+use rustorch_graph::record;
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::error::{Error, Kind, Result};
 use rustorch_kernels::ops::{self, Op};
@@ -63,7 +67,7 @@ mod ffi {
         fn pool_free_bytes() -> usize;
         fn pool_total_bytes() -> usize;
 
-        /// Runs an op of the table.
+        /// Runs an op of the table; on a thread that captures a graph, writes it down instead.
         ///
         /// # Safety
         /// Every view reaches memory that is valid for the call.
@@ -129,7 +133,8 @@ unsafe fn launch(op: u32, views: &[ffi::RawView], ints: &[i64], floats: &[f64]) 
             // SAFETY: the caller's promise.
             operands.push(unsafe { view.view() }?);
         }
-        ops::launch(row, &operands, &Attrs { ints, floats })
+        let attrs = Attrs { ints, floats };
+        if record::active() { record::launch(row, &operands, &attrs) } else { ops::launch(row, &operands, &attrs) }
     })
 }
 

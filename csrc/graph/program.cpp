@@ -1,0 +1,255 @@
+#include "graph/program.h"
+
+#include <ATen/record_function.h>
+#include <c10/core/CPUAllocator.h>
+
+#include "bridge.h"
+#include "device/generator.h"
+#include "graph/capture.h"
+
+namespace rustorch {
+namespace {
+
+bool same(const std::vector<int64_t>& captured, at::IntArrayRef actual) {
+  return actual.equals(captured);
+}
+
+size_t address_of(const at::Tensor& tensor) {
+  return reinterpret_cast<size_t>(tensor.storage().data());
+}
+
+// A tensor over `storage`, without the dispatcher.
+at::Tensor view_of(const c10::Storage& storage, const Result& result) {
+  const auto key = storage.device().is_cpu() ? c10::DispatchKey::CPU : c10::DispatchKey::PrivateUse1;
+  auto tensor = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(storage), c10::DispatchKeySet(key),
+                                                         c10::scalarTypeToTypeMeta(result.dtype));
+  tensor.unsafeGetTensorImpl()->set_sizes_and_strides(result.sizes, result.strides, result.offset);
+  return tensor;
+}
+
+// Fresh storage; a CPU result's bytes come from the device's pool as well.
+c10::Storage allocate(size_t bytes, bool on_cpu) {
+  c10::Allocator* const allocator = c10::GetAllocator(c10::DeviceType::PrivateUse1);
+  c10::DataPtr data = allocator->allocate(bytes);
+  c10::Allocator* owner = allocator;
+  if (on_cpu) {
+    data.unsafe_set_device(c10::Device(c10::kCPU));
+    owner = c10::GetCPUAllocator();
+  }
+  return c10::Storage(c10::Storage::use_byte_size_t(), bytes, std::move(data), owner, /*resizable=*/true);
+}
+
+}  // namespace
+
+Program::Program(rust::Box<ffi::Program> program, std::vector<Argument> arguments, std::vector<Result> results,
+                 std::vector<size_t> result_bytes)
+    : program_(std::move(program)),
+      arguments_(std::move(arguments)),
+      results_(std::move(results)),
+      result_bytes_(std::move(result_bytes)) {
+  for (size_t index = 0; index < arguments_.size(); ++index) {
+    if (arguments_[index].storage == first_of_storage_.size()) {
+      first_of_storage_.push_back(index);
+    }
+  }
+  const auto written = through_door([&] { return program_->written_inputs(); });
+  written_.assign(written.begin(), written.end());
+}
+
+bool Program::gather(const py::list& given, std::vector<at::Tensor>& tensors, std::vector<size_t>& storages) const {
+  tensors.reserve(arguments_.size());
+  for (const Argument& expected : arguments_) {
+    if (expected.position.has_value()) {
+      PyObject* const object = PyList_GET_ITEM(given.ptr(), static_cast<Py_ssize_t>(*expected.position));
+      if (!THPVariable_Check(object)) {
+        return false;
+      }
+      tensors.push_back(THPVariable_Unpack(object));
+    } else {
+      tensors.push_back(expected.constant);
+    }
+    const at::Tensor& actual = tensors.back();
+    if (actual.scalar_type() != expected.dtype || !same(expected.sizes, actual.sizes()) ||
+        !same(expected.strides, actual.strides()) || actual.storage_offset() != expected.offset ||
+        actual.storage().nbytes() < expected.storage_bytes) {
+      return false;
+    }
+    const size_t address = address_of(actual);
+    if (expected.storage == storages.size()) {
+      // Storage that was distinct in the capture must be so now: views are laid over it apart.
+      // Whether it is written decides if that matters, but a check costs less than the question.
+      storages.push_back(address);
+    } else if (storages[expected.storage] != address) {
+      return false;
+    }
+  }
+  for (const size_t written : written_) {
+    for (size_t other = 0; other < storages.size(); ++other) {
+      if (other != written && storages[other] == storages[written] && storages[other] != 0) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+std::optional<std::vector<at::Tensor>> Program::run(const py::list& arguments) const {
+  std::vector<at::Tensor> tensors;
+  std::vector<size_t> inputs;
+  if (!gather(arguments, tensors, inputs)) {
+    return std::nullopt;
+  }
+  const py::gil_scoped_release unlocked;
+  RECORD_FUNCTION("rustorch::program", c10::ArrayRef<const c10::IValue>{});
+  follow_thread_count();
+  std::vector<c10::Storage> fresh(result_bytes_.size());
+  std::vector<size_t> outputs(result_bytes_.size());
+  for (const Result& result : results_) {
+    if (!result.of_input && !fresh[result.storage]) {
+      fresh[result.storage] = allocate(result_bytes_[result.storage], result.on_cpu);
+      outputs[result.storage] = reinterpret_cast<size_t>(fresh[result.storage].mutable_data());
+    }
+  }
+  RandomState random{};
+  if (const uint64_t counters = program_->random_counters(); counters > 0) {
+    random = reserve_random(std::nullopt, counters);
+  }
+  through_door([&] {
+    program_->run({inputs.data(), inputs.size()}, {outputs.data(), outputs.size()}, random.seed, random.offset);
+  });
+  for (const size_t written : written_) {
+    const at::Tensor& tensor = tensors[first_of_storage_[written]];
+    if (!tensor.is_inference()) {
+      tensor.unsafeGetTensorImpl()->bump_version();
+    }
+  }
+  std::vector<at::Tensor> results;
+  results.reserve(results_.size());
+  for (const Result& result : results_) {
+    const c10::Storage& storage =
+        result.of_input ? tensors[first_of_storage_[result.storage]].storage() : fresh[result.storage];
+    results.push_back(view_of(storage, result));
+  }
+  return results;
+}
+
+std::string Program::text() const {
+  return through_door([&] { return std::string(program_->text()); });
+}
+
+namespace {
+
+// The arguments of this thread's capture.
+struct Inputs {
+  std::vector<Argument> arguments;
+  // Addresses of the arguments' distinct storages, and what stands in for them.
+  std::vector<size_t> actual;
+  std::vector<c10::Storage> captured;
+};
+thread_local Inputs inputs;
+
+void begin() {
+  inputs = {};
+  capture_begin();
+}
+
+void abandon() {
+  inputs = {};
+  capture_abandon();
+}
+
+// A stand-in for `actual` (argument number `position`, or a constant of the graph): the same
+// geometry, on rustorch, over memory that only has an address. Shared storage stays shared.
+at::Tensor stand_in(const at::Tensor& actual, std::optional<size_t> position) {
+  size_t storage = 0;
+  // By address: a CPU tensor and its alias on rustorch have two storages over the same bytes.
+  const size_t address = address_of(actual);
+  while (storage < inputs.actual.size() && (address == 0 || inputs.actual[storage] != address)) {
+    ++storage;
+  }
+  const size_t bytes = actual.storage().nbytes();
+  if (storage == inputs.actual.size()) {
+    inputs.actual.push_back(address);
+    inputs.captured.emplace_back(c10::Storage::use_byte_size_t(), bytes, capture_allocate(bytes),
+                                 c10::GetAllocator(c10::DeviceType::PrivateUse1), /*resizable=*/false);
+  }
+  inputs.arguments.push_back({position, position.has_value() ? at::Tensor() : actual, storage, actual.scalar_type(),
+                              actual.sizes().vec(), actual.strides().vec(), actual.storage_offset(), bytes});
+  const Result geometry{true,
+                        storage,
+                        false,
+                        actual.scalar_type(),
+                        actual.sizes().vec(),
+                        actual.strides().vec(),
+                        actual.storage_offset()};
+  return view_of(inputs.captured[storage], geometry);
+}
+
+// Ends the capture with the tensors that the graph gives, each to be labelled CPU or rustorch.
+std::shared_ptr<Program> finish(const std::vector<at::Tensor>& results, const std::vector<bool>& on_cpu) {
+  std::vector<Result> described;
+  std::vector<c10::Storage> fresh;
+  std::vector<size_t> bytes;
+  for (size_t index = 0; index < results.size(); ++index) {
+    const at::Tensor& tensor = results[index];
+    const auto find = [&](const std::vector<c10::Storage>& storages) {
+      size_t at = 0;
+      while (at < storages.size() && !storages[at].is_alias_of(tensor.storage())) {
+        ++at;
+      }
+      return at;
+    };
+    size_t storage = find(inputs.captured);
+    const bool of_input = storage < inputs.captured.size();
+    if (!of_input) {
+      storage = find(fresh);
+      if (storage == fresh.size()) {
+        fresh.push_back(tensor.storage());
+        bytes.push_back(tensor.storage().nbytes());
+      }
+    }
+    described.push_back({of_input, storage, on_cpu[index], tensor.scalar_type(), tensor.sizes().vec(),
+                         tensor.strides().vec(), tensor.storage_offset()});
+  }
+  const auto addresses = [](const std::vector<c10::Storage>& storages) {
+    std::vector<size_t> list;
+    for (const c10::Storage& storage : storages) {
+      list.push_back(reinterpret_cast<size_t>(storage.data()));
+    }
+    return list;
+  };
+  const auto in = addresses(inputs.captured);
+  const auto out = addresses(fresh);
+  auto program = through_door(
+      [&] { return ffi::capture_finish({in.data(), in.size()}, {out.data(), out.size()}); });
+  auto arguments = std::move(inputs.arguments);
+  abandon();
+  return std::make_shared<Program>(std::move(program), std::move(arguments), std::move(described), std::move(bytes));
+}
+
+}  // namespace
+
+void bind_graph(py::module_& module) {
+  py::class_<Program, std::shared_ptr<Program>>(module, "Program", "A captured graph.")
+      .def("run", &Program::run, py::arg("arguments"),
+           "Runs on a list of arguments; None where one differs from what was captured.")
+      .def("text", &Program::text, "Buffers and instructions, a line each.")
+      .def_property_readonly("arena_bytes", &Program::arena_bytes, "Bytes of intermediates.")
+      .def_property_readonly("instructions", &Program::instructions, "How many kernels a run launches.");
+  module.def("capture_begin", &begin, "Begins a capture on this thread.");
+  module.def("capture_abandon", &abandon, "Ends the capture without a program.");
+  module.def("capture_input", &stand_in, py::arg("tensor"), py::arg("position"),
+             "A stand-in for an argument (its position in the list) or a constant (None).");
+  module.def("capture_finish", &finish, py::arg("results"), py::arg("on_cpu"), "Ends the capture with its program.");
+  module.def(
+      "capture_origin", [](const std::string& label) { through_door([&] { ffi::capture_origin(label); }); },
+      "Names the node that the next launches come from.");
+  module.def(
+      "capture_mark", [] { return through_door([] { return ffi::capture_mark(); }); },
+      "How many instructions there are.");
+  module.def(
+      "capture_rollback", [](size_t mark) { through_door([&] { ffi::capture_rollback(mark); }); },
+      "Forgets the instructions after the mark.");
+}
+
+}  // namespace rustorch

@@ -1,0 +1,67 @@
+// A captured graph as Python calls it: checks that its arguments are of the shapes it was captured
+// for, allocates its results, and runs the Rust program in one call without the GIL.
+#pragma once
+
+#include <torch/extension.h>
+
+#include <optional>
+#include <vector>
+
+#include "rust/cxx.h"
+#include "rustorch-bridge/src/graph.rs.h"
+
+namespace rustorch {
+
+// A result: a view of an argument's storage, or of storage that a run allocates.
+struct Result {
+  bool of_input;
+  size_t storage;
+  bool on_cpu;
+  at::ScalarType dtype;
+  std::vector<int64_t> sizes;
+  std::vector<int64_t> strides;
+  int64_t offset;
+};
+
+// What an argument must look like.
+struct Argument {
+  // Its place in the list of arguments; constants of the graph have none.
+  std::optional<size_t> position;
+  at::Tensor constant;
+  // Which distinct storage it views: arguments that share storage have the same.
+  size_t storage;
+  at::ScalarType dtype;
+  std::vector<int64_t> sizes;
+  std::vector<int64_t> strides;
+  int64_t offset;
+  size_t storage_bytes;
+};
+
+class Program {
+ public:
+  Program(rust::Box<ffi::Program> program, std::vector<Argument> arguments, std::vector<Result> results,
+          std::vector<size_t> result_bytes);
+
+  // The results, or None where an argument differs from what was captured.
+  std::optional<std::vector<at::Tensor>> run(const py::list& arguments) const;
+
+  std::string text() const;
+  size_t arena_bytes() const { return program_->arena_bytes(); }
+  size_t instructions() const { return program_->instruction_count(); }
+
+ private:
+  bool gather(const py::list& arguments, std::vector<at::Tensor>& tensors, std::vector<size_t>& storages) const;
+
+  rust::Box<ffi::Program> program_;
+  std::vector<Argument> arguments_;
+  std::vector<Result> results_;
+  // Bytes of each storage that a run allocates.
+  std::vector<size_t> result_bytes_;
+  // For each distinct input storage, the first argument of it.
+  std::vector<size_t> first_of_storage_;
+  std::vector<size_t> written_;
+};
+
+void bind_graph(py::module_& module);
+
+}  // namespace rustorch

@@ -1,0 +1,173 @@
+//! The intermediate representation: instructions, in order, over buffers. A view is an operand's
+//! offset, sizes and strides over a buffer, so aliases and mutation are explicit: two operands
+//! alias where they reach the same bytes of the same buffer.
+
+use std::fmt::Write;
+
+use rustorch_kernels::dtype::DType;
+use rustorch_kernels::ops::Row;
+use rustorch_kernels::view::Attrs;
+
+/// An index into [`Program::buffers`].
+pub type BufferId = usize;
+
+/// Where a buffer's bytes are when the program runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The caller's storage of this number.
+    Input(usize),
+    /// Storage that the caller allocates for a result.
+    Output(usize),
+    /// The arena, from this byte; `plan` decides it.
+    Arena(usize),
+    /// Bytes that were known when the graph was captured (a wrapped number).
+    Constant(Box<[u64]>),
+    /// Not used any more.
+    Dead,
+}
+
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    pub bytes: usize,
+    pub place: Place,
+}
+
+/// A strided view of a buffer. An absent operand has no buffer and is not `present`; an empty
+/// tensor's operand has no buffer and is.
+#[derive(Clone, Debug)]
+pub struct Operand {
+    pub present: bool,
+    pub buffer: Option<BufferId>,
+    /// In bytes, from the buffer's start.
+    pub offset: usize,
+    pub dtype: DType,
+    pub sizes: Box<[i64]>,
+    pub strides: Box<[i64]>,
+}
+
+impl Operand {
+    pub fn numel(&self) -> usize {
+        self.sizes.iter().product::<i64>() as usize
+    }
+
+    /// The bytes that the view reaches, as a range of the buffer; None where sizes or strides are
+    /// negative or too large.
+    pub fn extent(offset: usize, dtype: DType, sizes: &[i64], strides: &[i64]) -> Option<std::ops::Range<usize>> {
+        let mut last: i64 = 0;
+        for (&size, &stride) in sizes.iter().zip(strides) {
+            if size == 0 {
+                return Some(offset..offset);
+            }
+            if size < 0 || stride < 0 {
+                return None;
+            }
+            last = last.checked_add((size - 1).checked_mul(stride)?)?;
+        }
+        let bytes = (last as usize).checked_add(1)?.checked_mul(dtype.size())?;
+        Some(offset..offset.checked_add(bytes)?)
+    }
+
+    pub fn range(&self) -> std::ops::Range<usize> {
+        // Recording has checked it.
+        Self::extent(self.offset, self.dtype, &self.sizes, &self.strides).unwrap_or(self.offset..self.offset)
+    }
+}
+
+/// One launch.
+#[derive(Clone)]
+pub struct Instruction {
+    pub row: &'static Row,
+    pub operands: Vec<Operand>,
+    pub ints: Vec<i64>,
+    pub floats: Vec<f64>,
+    /// The graph's node that it came from: an index into [`Program::origins`].
+    pub origin: usize,
+}
+
+impl Instruction {
+    /// How many of the first operands it writes.
+    pub fn outputs(&self) -> usize {
+        self.row.outputs.count(&Attrs { ints: &self.ints, floats: &self.floats })
+    }
+
+    pub fn written(&self) -> &[Operand] {
+        &self.operands[..self.outputs()]
+    }
+}
+
+/// A graph, ready to run.
+#[derive(Clone, Default)]
+pub struct Program {
+    pub buffers: Vec<Buffer>,
+    pub instructions: Vec<Instruction>,
+    pub origins: Vec<String>,
+    pub inputs: usize,
+    pub outputs: usize,
+    pub arena_bytes: usize,
+    /// Counters of the generator that one run draws.
+    pub random_counters: u64,
+}
+
+impl Program {
+    /// The inputs that some instruction writes.
+    pub fn written_inputs(&self) -> Vec<usize> {
+        let mut written: Vec<usize> = self
+            .instructions
+            .iter()
+            .flat_map(Instruction::written)
+            .filter_map(|operand| operand.buffer)
+            .filter_map(|buffer| match self.buffers[buffer].place {
+                Place::Input(number) => Some(number),
+                _ => None,
+            })
+            .collect();
+        written.sort_unstable();
+        written.dedup();
+        written
+    }
+
+    /// The program as text, for snapshots and for reading: one line a buffer, one an instruction.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (id, buffer) in self.buffers.iter().enumerate() {
+            let place = match &buffer.place {
+                Place::Input(number) => format!("input {number}"),
+                Place::Output(number) => format!("output {number}"),
+                Place::Arena(offset) => format!("arena {offset}"),
+                Place::Constant(_) => "constant".to_string(),
+                Place::Dead => continue,
+            };
+            let _ = writeln!(text, "b{id}: {} bytes, {place}", buffer.bytes);
+        }
+        for instruction in &self.instructions {
+            let outputs = instruction.outputs();
+            let operands: Vec<String> = instruction.operands.iter().map(operand_text).collect();
+            let (written, read) = operands.split_at(outputs.min(operands.len()));
+            let _ = write!(text, "{} = {}({})", written.join(", "), instruction.row.name, read.join(", "));
+            if !instruction.ints.is_empty() {
+                let _ = write!(text, " ints {:?}", instruction.ints);
+            }
+            if !instruction.floats.is_empty() {
+                let _ = write!(text, " floats {:?}", instruction.floats);
+            }
+            text.push('\n');
+        }
+        let _ = writeln!(text, "arena: {} bytes", self.arena_bytes);
+        text
+    }
+}
+
+fn operand_text(operand: &Operand) -> String {
+    if !operand.present {
+        return "none".to_string();
+    }
+    let Some(buffer) = operand.buffer else {
+        return format!("empty:{}{:?}", operand.dtype, operand.sizes);
+    };
+    let mut text = format!("b{buffer}");
+    if operand.offset != 0 {
+        let _ = write!(text, "+{}", operand.offset);
+    }
+    let _ = write!(text, ":{}{:?}/{:?}", operand.dtype, operand.sizes, operand.strides);
+    text
+}

@@ -1,0 +1,77 @@
+//! Runs a program: one call, no allocation but the arena, errors named by the graph's node.
+
+use rustorch_kernels::error::{Error, Result};
+use rustorch_kernels::ops;
+use rustorch_kernels::view::{Attrs, View};
+use smallvec::SmallVec;
+
+use crate::program::{Operand, Place, Program};
+
+/// The memory of one run: addresses of the inputs' and outputs' storages and of the arena.
+#[derive(Clone, Copy)]
+pub struct Memory<'a> {
+    pub inputs: &'a [usize],
+    pub outputs: &'a [usize],
+    pub arena: *mut u8,
+}
+
+/// The generator's state for one run.
+#[derive(Clone, Copy, Default)]
+pub struct Random {
+    pub seed: u64,
+    pub offset: u64,
+}
+
+/// # Safety
+/// The addresses are of memory that is valid for the program's buffers: inputs and outputs in the
+/// program's order, the arena of `arena_bytes` and aligned to 64 bytes.
+pub unsafe fn run(program: &Program, memory: Memory<'_>, random: Random) -> Result<()> {
+    if memory.inputs.len() != program.inputs || memory.outputs.len() != program.outputs {
+        return Err(Error::Runtime(format!(
+            "the program has {} inputs and {} outputs, got {} and {}",
+            program.inputs,
+            program.outputs,
+            memory.inputs.len(),
+            memory.outputs.len()
+        )));
+    }
+    let base = |operand: &Operand| -> *mut u8 {
+        let Some(id) = operand.buffer else { return std::ptr::null_mut() };
+        match &program.buffers[id].place {
+            Place::Input(number) => memory.inputs[*number] as *mut u8,
+            Place::Output(number) => memory.outputs[*number] as *mut u8,
+            Place::Arena(offset) => memory.arena.wrapping_add(*offset),
+            Place::Constant(value) => value.as_ptr().cast::<u8>().cast_mut(),
+            Place::Dead => std::ptr::null_mut(),
+        }
+    };
+    for instruction in &program.instructions {
+        let mut views: SmallVec<[View<'_>; 8]> = SmallVec::with_capacity(instruction.operands.len());
+        for operand in &instruction.operands {
+            views.push(if operand.present {
+                let data = base(operand).wrapping_add(operand.offset);
+                // SAFETY: recording checked that the view is within its buffer; the caller
+                // promised the buffers.
+                unsafe { View::new(data, operand.dtype, &operand.sizes, &operand.strides) }
+            } else {
+                View::absent()
+            });
+        }
+        let mut ints: SmallVec<[i64; 16]> = SmallVec::from_slice(&instruction.ints);
+        if instruction.row.random {
+            ints[0] = random.seed as i64;
+            ints[1] += random.offset as i64;
+        }
+        let attrs = Attrs { ints: &ints, floats: &instruction.floats };
+        ops::launch(instruction.row, &views, &attrs).map_err(|error| named(error, program, instruction.origin))?;
+    }
+    Ok(())
+}
+
+#[cold]
+fn named(error: Error, program: &Program, origin: usize) -> Error {
+    match program.origins.get(origin) {
+        Some(label) => Error::In { source: Box::new(error), context: format!("compiled from {label}") },
+        None => error,
+    }
+}

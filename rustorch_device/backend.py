@@ -1,0 +1,56 @@
+"""The `torch.compile` backend `rust_backend`.
+
+AOTAutograd gives the forward and the backward graph of a model, on the CPU or on rustorch; each
+becomes Rust programs (`rustorch_device.graph`) on its first call, and one call into Rust after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch._dynamo.backends.common import aot_autograd
+from torch.fx import GraphModule
+
+from rustorch_device.graph import GraphReport, Importer, Plan
+
+#: Plans of one graph, one for each set of argument shapes: the oldest makes room for a new one.
+MAX_PLANS = 32
+
+#: Where reports of imported graphs go while `explain` listens.
+listeners: list[list[GraphReport]] = []
+
+
+def _compiler(kind: str) -> Callable[[GraphModule, Sequence[Any]], Callable[[list[Any]], list[Any]]]:
+    def compile_graph(module: GraphModule, _examples: Sequence[Any]) -> Callable[[list[Any]], list[Any]]:
+        plans: list[Plan] = []
+
+        def run(arguments: list[Any]) -> list[Any]:
+            for plan in plans:
+                results = plan.run(arguments)
+                if results is not None:
+                    arguments.clear()
+                    return results
+            report = GraphReport(kind)
+            plan, results = Importer(module, list(arguments), report).run()
+            plans.insert(0, plan)
+            del plans[MAX_PLANS:]
+            for listener in listeners:
+                listener.append(report)
+            arguments.clear()
+            return results
+
+        # AOTAutograd then hands its arguments over in a list that is emptied, which frees them early.
+        run._boxed_call = True  # type: ignore[attr-defined]
+        return run
+
+    return compile_graph
+
+
+def rust_backend(module: GraphModule, examples: list[torch.Tensor], **_options: Any) -> Callable[..., Any]:
+    """Compiles a graph of Dynamo's: `torch.compile(model, backend="rust_backend")`."""
+    compiled = aot_autograd(
+        fw_compiler=_compiler("forward"), bw_compiler=_compiler("backward"), inference_compiler=_compiler("inference")
+    )
+    return compiled(module, examples)

@@ -1,0 +1,293 @@
+"""From an FX graph to Rust programs.
+
+A graph is imported on its first call. Its nodes run on stand-ins for its arguments, and the
+launches that they would make are recorded (`_C.capture_*`); a run of nodes that are recorded so
+becomes one Rust program. A node that cannot be recorded runs by the eager door, on the device,
+between two programs. The result is a `Plan`: steps over a list with one slot for each node.
+"""
+
+from __future__ import annotations
+
+import operator
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from rustorch_device import _C, alias
+
+DEVICE = torch.device("rustorch", 0)
+
+
+@dataclass
+class NodeReport:
+    """What became of one node of a graph: `native`, `view` (no arithmetic) or `eager`."""
+
+    name: str
+    target: str
+    kind: str
+    reason: str = ""
+
+
+@dataclass
+class GraphReport:
+    """What became of one graph: its nodes, in order, and its programs."""
+
+    name: str
+    nodes: list[NodeReport] = field(default_factory=list)
+    programs: list[_C.Program] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A value's place: the position of the node that makes it."""
+
+    index: int
+
+
+def _on_device(value: Any) -> Any:
+    """The value, a CPU tensor aliased onto the device without a copy."""
+    if isinstance(value, torch.Tensor) and value.device.type == "cpu":
+        return alias(value.detach())
+    return value
+
+
+def _on_cpu(value: Any) -> Any:
+    """The value, a rustorch tensor aliased onto the CPU without a copy."""
+    if isinstance(value, torch.Tensor) and value.device.type == DEVICE.type:
+        return alias(value.detach())
+    return value
+
+
+def _call_on_device(target: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    """Calls an op; one that was traced to make its result on the CPU makes it on the device."""
+    device = kwargs.get("device")
+    if device is not None and torch.device(device).type == "cpu":
+        kwargs = {**kwargs, "device": DEVICE}
+    with torch.no_grad():
+        return target(*args, **kwargs)
+
+
+@dataclass
+class EagerStep:
+    """One node, run on the device by the dispatcher."""
+
+    target: Callable[..., Any]
+    args: Any
+    kwargs: dict[str, Any]
+    result: int
+
+    def run(self, slots: list[Any]) -> bool:
+        def value(slot: Slot) -> Any:
+            return _on_device(slots[slot.index])
+
+        args, kwargs = tree_map_only(Slot, value, (self.args, self.kwargs))
+        slots[self.result] = _call_on_device(self.target, args, kwargs)
+        return True
+
+
+@dataclass
+class ProgramStep:
+    """A run of nodes in one Rust program."""
+
+    program: _C.Program
+    results: list[int]
+    #: The same nodes one by one, for arguments that only an eager node's data decides the shape of.
+    #: Absent in the first step, which is captured anew for arguments of another shape.
+    nodes: list[EagerStep] | None
+
+    def run(self, slots: list[Any]) -> bool:
+        values = self.program.run(slots)
+        if values is None:
+            return self.nodes is not None and all(node.run(slots) for node in self.nodes)
+        for slot, value in zip(self.results, values, strict=True):
+            slots[slot] = value
+        return True
+
+
+@dataclass
+class Plan:
+    """An imported graph."""
+
+    steps: list[ProgramStep | EagerStep]
+    #: The slots after the arguments: constants of the graph, and None for what steps make.
+    tail: list[Any]
+    #: Arguments that are numbers (sizes); the plan holds for these values.
+    numbers: list[tuple[int, Any]]
+    #: Each result: a slot or a constant, and whether it is to be a CPU tensor.
+    results: list[tuple[Any, bool]]
+
+    def __post_init__(self) -> None:
+        self.single: _C.Program | None = None
+        if len(self.steps) == 1 and isinstance(self.steps[0], ProgramStep) and not self.numbers:
+            step = self.steps[0]
+            if [Slot(index) for index in step.results] == [result for result, _ in self.results]:
+                self.single = step.program
+
+    def run(self, arguments: list[Any]) -> list[Any] | None:
+        """The graph's results, or None where the arguments are not those it was imported for."""
+        if self.single is not None:
+            return self.single.run(arguments)
+        if any(arguments[index] != value for index, value in self.numbers):
+            return None
+        slots = arguments + self.tail
+        if not all(step.run(slots) for step in self.steps):
+            return None
+        return self.collect(slots)
+
+    def collect(self, slots: list[Any]) -> list[Any]:
+        results = []
+        for result, on_cpu in self.results:
+            value = slots[result.index] if isinstance(result, Slot) else result
+            results.append(_on_cpu(value) if on_cpu else value)
+        return results
+
+
+def _label(node: Node) -> str:
+    """The node's name and target, with the last line of the user's code that made it."""
+    text = f"{node.name} ({node.target})"
+    frames = (node.meta.get("stack_trace") or "").strip().splitlines()
+    return f"{text}, {frames[-2].strip()}" if len(frames) >= 2 else text
+
+
+def _traced_on_cpu(node: Any) -> bool:
+    value = node.meta.get("val") if isinstance(node, Node) else None
+    return isinstance(value, torch.Tensor) and value.device.type == "cpu"
+
+
+class Importer:
+    """Imports one graph, running it once on the way: the first call's results come of it."""
+
+    def __init__(self, module: GraphModule, arguments: list[Any], report: GraphReport) -> None:
+        self.module = module
+        self.report = report
+        self.nodes = list(module.graph.nodes)
+        self.position = {node: index for index, node in enumerate(self.nodes)}
+        self.arguments = len(arguments)
+        self.slots = arguments + [None] * (len(self.nodes) - len(arguments))
+        self.constants: dict[int, Any] = {}
+        self.numbers: dict[int, Any] = {}
+        self.steps: list[ProgramStep | EagerStep] = []
+        #: The nodes that are being captured, with their stand-in values; None between segments.
+        self.segment: dict[Node, Any] | None = None
+        self.stand_ins: dict[Node, Any] = {}
+        self.done: set[Node] = set()
+
+    def run(self) -> tuple[Plan, list[Any]]:
+        try:
+            for node in self.nodes:
+                if node.op == "get_attr":
+                    position = self.position[node]
+                    self.slots[position] = operator.attrgetter(str(node.target))(self.module)
+                    self.constants[position] = self.slots[position]
+                elif node.op == "call_function" and node not in self.done:
+                    self._import(node)
+            self._end_segment(len(self.nodes) - 1)
+        finally:
+            if self.segment is not None:
+                _C.capture_abandon()
+        outputs = self.nodes[-1].args[0]
+        results = [
+            (Slot(self.position[value]) if isinstance(value, Node) else value, _traced_on_cpu(value))
+            for value in outputs  # type: ignore[union-attr]
+        ]
+        tail = [self.constants.get(index) for index in range(self.arguments, len(self.nodes))]
+        plan = Plan(self.steps, tail, list(self.numbers.items()), results)
+        return plan, plan.collect(self.slots)
+
+    def _import(self, node: Node) -> None:
+        refusal = self._capture(node)
+        if refusal is None:
+            return
+        self._end_segment(self.position[node])
+        self.report.nodes.append(NodeReport(node.name, str(node.target), "eager", refusal))
+        self._run_eagerly(node)
+
+    def _run_eagerly(self, node: Node) -> None:
+        step = self._eager_step(node)
+        step.run(self.slots)
+        self.steps.append(step)
+        self.done.add(node)
+        # A tuple's parts are taken now, so that only tensors and numbers pass between steps.
+        for user in node.users:
+            if user.target is operator.getitem:
+                self._run_eagerly(user)
+
+    def _eager_step(self, node: Node) -> EagerStep:
+        args, kwargs = tree_map_only(Node, lambda argument: Slot(self.position[argument]), (node.args, node.kwargs))
+        return EagerStep(node.target, args, kwargs, self.position[node])  # type: ignore[arg-type]
+
+    def _capture(self, node: Node) -> str | None:
+        """Runs the node on stand-ins; gives the reason where that is impossible."""
+        if self.segment is None:
+            _C.capture_begin()
+            self.segment = {}
+            self.stand_ins = {}
+        mark = _C.capture_mark()
+        _C.capture_origin(_label(node))
+        try:
+            args, kwargs = tree_map_only(Node, self._stand_in, (node.args, node.kwargs))
+            value = _call_on_device(node.target, args, kwargs)  # type: ignore[arg-type]
+        except Exception as error:
+            # Whatever it is: the eager door does the work, or raises it with the real values.
+            _C.capture_rollback(mark)
+            return traceback.format_exception_only(error)[-1].splitlines()[0]
+        self.segment[node] = value
+        self.done.add(node)
+        for user in node.users:
+            if user.target is operator.getitem and user.args[0] is node:
+                self.segment[user] = value[user.args[1]]
+                self.done.add(user)
+        if tree_leaves(value, is_leaf=lambda leaf: isinstance(leaf, torch.Tensor)):
+            kind = "native" if _C.capture_mark() > mark else "view"
+            self.report.nodes.append(NodeReport(node.name, str(node.target), kind))
+        return None
+
+    def _stand_in(self, node: Node) -> Any:
+        assert self.segment is not None
+        if node in self.segment:
+            return self.segment[node]
+        if node not in self.stand_ins:
+            position = self.position[node]
+            value = self.slots[position]
+            if isinstance(value, torch.Tensor):
+                where = None if position in self.constants else position
+                value = _C.capture_input(value, where)
+            elif position < self.arguments:
+                self.numbers[position] = value
+            else:
+                raise NotImplementedError(f"{node.name} is a number that an eager node computes")
+            self.stand_ins[node] = value
+        return self.stand_ins[node]
+
+    def _end_segment(self, position: int) -> None:
+        """Ends the capture before the node at `position`; runs the program for its results."""
+        if self.segment is None:
+            return
+        tensors: list[torch.Tensor] = []
+        on_cpu: list[bool] = []
+        results: list[int] = []
+        for node, value in self.segment.items():
+            later = [user for user in node.users if self.position[user] >= position]
+            if not later:
+                continue
+            if isinstance(value, torch.Tensor):
+                tensors.append(value)
+                results.append(self.position[node])
+                on_cpu.append(_traced_on_cpu(node) and later == [self.nodes[-1]])
+            else:
+                self.slots[self.position[node]] = value
+                self.constants[self.position[node]] = value
+        nodes = [self._eager_step(node) for node in self.segment] if self.steps else None
+        self.segment = None
+        program = _C.capture_finish(tensors, on_cpu)
+        self.stand_ins = {}
+        self.report.programs.append(program)
+        step = ProgramStep(program, results, nodes)
+        if not step.run(self.slots):
+            raise RuntimeError("rust_backend: a program refuses the arguments it was captured for; please report this")
+        self.steps.append(step)
