@@ -6,19 +6,24 @@ PyTorch calls `_autoload` at the end of `import torch` (entry point `torch.backe
 
 # Nothing of torch is imported before `_autoload` exists: importing this package first imports
 # torch, which looks `_autoload` up in this module while it is still being executed.
+from importlib import import_module
+
 from rustorch_device._load import autoload as _autoload  # noqa: F401 (the entry point)
 from rustorch_device._load import load_explicitly as _load_explicitly
 
 __version__ = "0.1.0"
-__all__ = ["alias"]
+__all__ = ["alias", "explain"]
+
+
+#: Names that need the native half, imported at their first use.
+_LAZY = {"alias": "rustorch_device._alias", "explain": "rustorch_device.explain"}
 
 
 def __getattr__(name: str) -> object:
-    if name == "alias":
-        from rustorch_device._alias import alias
-
-        globals()["alias"] = alias
-        return alias
+    if name in _LAZY:
+        value = getattr(import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
