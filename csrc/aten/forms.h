@@ -16,6 +16,11 @@
 #include "aten/structured.h"
 #include "bridge.h"
 
+// OptionalRef.h asserts without including the macros.
+#include <c10/util/Exception.h>
+
+#include <c10/core/OptionalRef.h>
+
 #include <tuple>
 #include <utility>
 
@@ -32,14 +37,36 @@ template <class Other>
 bool computable(const Other& /*argument*/) {
   return true;
 }
+inline bool computable(const std::optional<at::Tensor>& tensor) {
+  return !tensor.has_value() || !tensor->defined() || computable(*tensor);
+}
+inline bool computable(const std::optional<at::Scalar>& scalar) {
+  return !scalar.has_value() || computable(*scalar);
+}
 
-// Sizes are known here.
+// An argument as a meta function takes it. Sizes are known here.
 inline int64_t plain(const c10::SymInt& size) {
   return size.expect_int();
+}
+inline at::OptionalScalarRef plain(const std::optional<at::Scalar>& scalar) {
+  return scalar.has_value() ? at::OptionalScalarRef(&*scalar) : at::OptionalScalarRef();
+}
+inline at::OptionalTensorRef plain(const std::optional<at::Tensor>& tensor) {
+  return tensor.has_value() && tensor->defined() ? at::OptionalTensorRef(*tensor) : at::OptionalTensorRef();
 }
 template <class Other>
 const Other& plain(const Other& argument) {
   return argument;
+}
+
+// A kernel takes the tensor to write, or (an op over a TensorIterator) the iterator itself.
+template <class Kernel, class Structured, class... Args>
+void run(Structured& op, const Args&... args) {
+  if constexpr (requires { Kernel::run(op, args...); }) {
+    Kernel::run(op, args...);
+  } else {
+    Kernel::run(op.result(), args...);
+  }
 }
 
 template <class Kernel, class... Args>
@@ -63,7 +90,7 @@ struct Made<Kernel, Traits, at::Tensor(Args...)> {
     }
     Structured<typename Kernel::Meta> op;
     op.meta(detail::plain(args)...);
-    Kernel::run(op.result(), detail::plain(args)...);
+    detail::run<Kernel>(op, detail::plain(args)...);
     return op.finish();
   }
 };
@@ -78,7 +105,7 @@ struct InPlace<Kernel, Traits, at::Tensor&(at::Tensor&, Args...)> {
     }
     Structured<typename Kernel::Meta> op(self);
     op.meta(self, detail::plain(args)...);
-    Kernel::run(op.result(), self, detail::plain(args)...);
+    detail::run<Kernel>(op, self, detail::plain(args)...);
     op.finish();
     return self;
   }
@@ -101,7 +128,7 @@ struct WrittenTo<Kernel, Traits, at::Tensor&(Args...)> {
     }
     Structured<typename Kernel::Meta> op(out);
     op.meta(detail::plain(std::get<Index>(all))...);
-    Kernel::run(op.result(), detail::plain(std::get<Index>(all))...);
+    detail::run<Kernel>(op, detail::plain(std::get<Index>(all))...);
     op.finish();
     return out;
   }
