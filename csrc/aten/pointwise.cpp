@@ -3,6 +3,7 @@
 
 #include <torch/library.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -65,13 +66,13 @@ void launch_dense(Op op, c10::ArrayRef<const at::Tensor*> tensors, const ScalarA
   launch_pointwise(op, operands, tensors.back()->scalar_type(), scalars);
 }
 
-void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArguments& scalars) {
+void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArguments& scalars, int inputs) {
   if (iterator.numel() == 0) {
     return;
   }
   const auto rank = static_cast<size_t>(iterator.ndim());
   const auto shape = iterator.shape();
-  const int count = iterator.ntensors();
+  const int count = inputs < 0 ? iterator.ntensors() : std::min(iterator.ntensors(), inputs + 1);
   c10::SmallVector<int64_t, 24> strides(rank * count);
   c10::SmallVector<Operand, 4> operands;
   for (int at = 0; at < count; ++at) {

@@ -19,8 +19,9 @@ struct ScalarArguments {
   void add(const at::Scalar& scalar);
 };
 
-// Launches `op` over the iterator's operands, output first.
-void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArguments& scalars = {});
+// Launches `op` over the iterator's operands, output first. `inputs` limits them to the call's own
+// tensors: some metas add a number as one more, which the row takes as a scalar.
+void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArguments& scalars = {}, int inputs = -1);
 
 // A dense launch of `op` over tensors of one shape and dtype, output first.
 void launch_dense(Op op, c10::ArrayRef<const at::Tensor*> tensors, const ScalarArguments& scalars = {});
@@ -104,7 +105,7 @@ struct Functional<op, Meta, Traits, is_test, at::Tensor(Args...)> {
     }
     Structured<Meta> iterator;
     iterator.meta(args...);
-    launch_iterator(op, iterator, arguments.scalars);
+    launch_iterator(op, iterator, arguments.scalars, static_cast<int>(arguments.tensors.size()));
     return iterator.finish();
   }
 };
@@ -126,7 +127,7 @@ struct Inplace<op, Meta, Traits, is_test, at::Tensor&(at::Tensor&, Args...)> {
     }
     Structured<Meta> iterator(self);
     iterator.meta(self, args...);
-    launch_iterator(op, iterator, arguments.scalars);
+    launch_iterator(op, iterator, arguments.scalars, static_cast<int>(arguments.tensors.size()));
     iterator.finish();
     return self;
   }
@@ -152,7 +153,7 @@ struct Out<op, Meta, Traits, is_test, at::Tensor&(Args...)> {
     }
     Structured<Meta> iterator(output);
     iterator.meta(std::get<Index>(all)...);
-    launch_iterator(op, iterator, arguments.scalars);
+    launch_iterator(op, iterator, arguments.scalars, static_cast<int>(arguments.tensors.size()));
     iterator.finish();
     return output;
   }
