@@ -233,3 +233,22 @@ fn mismatches_are_refused() {
     let refused = run(Op::matmul, &[flags.view(), flags.view(), flags.view()], &[], &[]).unwrap_err();
     assert!(matches!(refused, Error::In { .. }) && refused.kind() == Kind::NotImplemented);
 }
+
+#[test]
+fn large_products_of_every_layout() {
+    let (m, n, k) = (75, 205, 300);
+    let (a, b) = (tensor::<f64>(&[m, k], 1), tensor::<f64>(&[k, n], 2));
+    let input = tensor::<f64>(&[m, n], 3);
+    let sums = product(&doubles(&a), &doubles(&b), m as usize, n as usize, k as usize);
+    let expected: Vec<f64> = sums.iter().zip(doubles(&input)).map(|(sum, input)| 0.5 * input + 2.0 * sum).collect();
+    at_every_level(|_| {
+        for a in layouts(&a) {
+            for b in layouts(&b) {
+                for out in layouts(&Tensor::<f64>::zeros(&[m, n])) {
+                    run(Op::addmm, &[out.view(), input.view(), a.view(), b.view()], &[0, 2], &[0.5, 2.0]).unwrap();
+                    assert_close(&doubles(&out), &expected, 1e-12, 1e-11);
+                }
+            }
+        }
+    });
+}

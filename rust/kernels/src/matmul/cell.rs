@@ -1,6 +1,6 @@
 //! The cut of a product into cells, and one cell's arithmetic.
 
-use super::{Matrix, Number, Scale, plain, vector};
+use super::{Matrix, Number, Scale, blocked, plain, vector};
 use crate::convert::Compute;
 use crate::element::Element;
 use crate::error::Result;
@@ -34,14 +34,14 @@ impl Cells {
         let depth = depth.max(1);
         let work = products * rows * cols * depth;
         let is_vector = rows == 1 || cols == 1;
-        let smallest = if is_vector { VECTOR_WORK } else { CELL_WORK.max(work / 32) };
+        let smallest = if is_vector { VECTOR_WORK } else { CELL_WORK.max(work / 16) };
         let (mut cell_rows, mut cell_cols) = (rows, cols);
         while cell_rows * cell_cols * depth > smallest {
-            // Halves rounded to whole register tiles.
-            if cell_rows >= cell_cols && cell_rows > 32 {
-                cell_rows = cell_rows.div_ceil(2).next_multiple_of(16);
-            } else if cell_cols > 96 {
+            // Halves rounded to whole register tiles; wide cells, whose copies are used longer.
+            if cell_cols > 768 || (cell_rows <= 128 && cell_cols > 384) {
                 cell_cols = cell_cols.div_ceil(2).next_multiple_of(48);
+            } else if cell_rows > 128 {
+                cell_rows = cell_rows.div_ceil(2).next_multiple_of(16);
             } else {
                 break;
             }
@@ -200,6 +200,9 @@ macro_rules! floats {
                 if out.rows == 1 {
                     let (out, a, b) = (out.transposed(), a.transposed(), b.transposed());
                     return vector::multiply(level, &out, &b, &a, alpha, accumulate);
+                }
+                if level > Level::Scalar && blocked::is_worth(out, a) {
+                    return blocked::multiply(level, out, a, b, alpha, accumulate);
                 }
                 #[cfg(target_arch = "x86_64")]
                 if level > Level::Scalar {

@@ -3,6 +3,8 @@
 //! A product is cut into cells of the output by its shape alone; each cell is one task. Operands
 //! with a dense dimension are used in place, others (and the half types) are first copied dense.
 
+#[allow(clippy::needless_range_loop, reason = "two indices over arrays of fixed sizes unroll into registers")]
+mod blocked;
 mod cell;
 mod plain;
 mod vector;

@@ -1,0 +1,192 @@
+//! The product of large matrices: blocks of both are copied into panels in the order in which the
+//! register tile reads them, so that one panel of `b` stays in the first-level cache while the
+//! panels of `a` stream past it from the second.
+
+use super::Matrix;
+use crate::element::Element;
+use crate::error::Result;
+use crate::isa::Level;
+use crate::lanes::{Kernel, Lanes, Real};
+use crate::scratch::Scratch;
+
+/// Depth of a block: a panel of `b` takes most of the first-level cache.
+const DEPTH: usize = 192;
+/// Vectors of a panel of `b`.
+const VECTORS: usize = 3;
+
+/// Multiply-adds, rows and columns from which the copies cost less than they save.
+const WORTH: usize = 1 << 22;
+const ROWS: usize = 32;
+const COLS: usize = 192;
+
+/// Whether a product is large enough.
+pub fn is_worth<T: Copy>(out: &Matrix<T>, a: &Matrix<T>) -> bool {
+    let out = if out.col_stride == 1 { *out } else { out.transposed() };
+    out.rows >= ROWS && out.cols >= COLS && out.rows * out.cols * a.cols >= WORTH
+}
+
+/// See [`super::cell::Multiply::multiply`].
+pub fn multiply<T: Real>(
+    level: Level,
+    out: &Matrix<T>,
+    a: &Matrix<T>,
+    b: &Matrix<T>,
+    alpha: T,
+    accumulate: bool,
+) -> Result<()> {
+    if out.col_stride != 1 {
+        return multiply(level, &out.transposed(), &b.transposed(), &a.transposed(), alpha, accumulate);
+    }
+    T::run_at(level, Product { out: *out, a: *a, b: *b, alpha, accumulate })
+}
+
+struct Product<T> {
+    out: Matrix<T>,
+    a: Matrix<T>,
+    b: Matrix<T>,
+    alpha: T,
+    accumulate: bool,
+}
+
+impl<T: Real> Kernel<T> for Product<T> {
+    type Output = Result<()>;
+    #[inline(always)]
+    unsafe fn run<L: Lanes<Elem = T>>(self) -> Result<()> {
+        // SAFETY: the caller's, passed on.
+        unsafe { if L::REGISTERS >= 32 { self.blocks::<L, 8>() } else { self.blocks::<L, 4>() } }
+    }
+}
+
+impl<T: Real> Product<T> {
+    /// # Safety
+    /// The CPU has the level of `L`; the matrices are valid, rows of the output dense.
+    #[inline(always)]
+    unsafe fn blocks<L: Lanes<Elem = T>, const ROWS: usize>(&self) -> Result<()> {
+        let Self { out, a, b, .. } = *self;
+        let width = VECTORS * L::WIDTH;
+        let left = Scratch::<T>::new(a.rows.next_multiple_of(ROWS) * DEPTH)?;
+        let right = Scratch::<T>::new(width * DEPTH)?;
+        let mut first = 0;
+        while first < a.cols {
+            let depth = DEPTH.min(a.cols - first);
+            let accumulate = self.accumulate || first > 0;
+            // SAFETY: the panels hold a block each, padded to whole tiles; the tiles' parts of the
+            // output are within it.
+            unsafe {
+                let mut row = 0;
+                while row < a.rows {
+                    let part = a.part(row, first, ROWS.min(a.rows - row), depth).transposed();
+                    pack::<L>(part, left.ptr().add(row * depth), ROWS);
+                    row += ROWS;
+                }
+                let mut col = 0;
+                while col < b.cols {
+                    let cols = width.min(b.cols - col);
+                    pack::<L>(b.part(first, col, depth, cols), right.ptr(), width);
+                    let mut row = 0;
+                    while row < a.rows {
+                        let target = out.part(row, col, ROWS.min(a.rows - row), cols);
+                        let panel = left.ptr().add(row * depth);
+                        tile::<L, ROWS>(depth, panel, right.ptr(), &target, self.alpha, accumulate);
+                        row += ROWS;
+                    }
+                    col += cols;
+                }
+            }
+            first += depth;
+        }
+        Ok(())
+    }
+}
+
+/// Copies a block row by row into a panel of rows of `width`, filled up with zeros.
+///
+/// # Safety
+/// The block is valid, and the panel for `block.rows` rows.
+#[inline(always)]
+unsafe fn pack<L: Lanes>(block: Matrix<L::Elem>, to: *mut L::Elem, width: usize) {
+    /// Rows whose elements, in columns far apart, are read together.
+    const STEP: usize = 8;
+    let Matrix { rows, cols, .. } = block;
+    // SAFETY: the caller's.
+    unsafe {
+        if block.col_stride == 1 && width > STEP {
+            for row in 0..rows {
+                let (from, to) = (block.at(row, 0), to.add(row * width));
+                for at in (0..width).step_by(L::WIDTH) {
+                    let count = cols.saturating_sub(at).min(L::WIDTH);
+                    let full = count == L::WIDTH;
+                    let from = from.wrapping_add(at);
+                    L::store(to.add(at), if full { L::load(from) } else { L::load_partial(from, count) });
+                }
+            }
+            return;
+        }
+        let mut row = 0;
+        while row < rows {
+            let count = STEP.min(rows - row);
+            for col in 0..cols {
+                let (from, to) = (block.at(row, col), to.add(row * width + col));
+                if count == STEP {
+                    for at in 0..STEP {
+                        *to.add(at * width) = *from.offset(at as isize * block.row_stride);
+                    }
+                } else {
+                    for at in 0..count {
+                        *to.add(at * width) = *from.offset(at as isize * block.row_stride);
+                    }
+                }
+            }
+            for at in 0..count {
+                for col in cols..width {
+                    *to.add((row + at) * width + col) = L::Elem::ZERO;
+                }
+            }
+            row += count;
+        }
+    }
+}
+
+/// # Safety
+/// The panels have `depth` rows; `out` is at most the tile's size, its rows dense.
+#[inline(always)]
+unsafe fn tile<L: Lanes, const ROWS: usize>(
+    depth: usize,
+    left: *const L::Elem,
+    right: *const L::Elem,
+    out: &Matrix<L::Elem>,
+    alpha: L::Elem,
+    accumulate: bool,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [[L::splat(L::Elem::ZERO); VECTORS]; ROWS];
+        let (mut left, mut right) = (left, right);
+        for _ in 0..depth {
+            let values: [L::Vector; VECTORS] = std::array::from_fn(|vector| L::load(right.add(vector * L::WIDTH)));
+            for row in 0..ROWS {
+                let factor = L::splat(*left.add(row));
+                for vector in 0..VECTORS {
+                    sums[row][vector] = L::fma(values[vector], factor, sums[row][vector]);
+                }
+            }
+            left = left.add(ROWS);
+            right = right.add(VECTORS * L::WIDTH);
+        }
+        let alpha = L::splat(alpha);
+        let whole = out.rows == ROWS && out.cols == VECTORS * L::WIDTH;
+        for row in 0..ROWS {
+            for vector in 0..VECTORS {
+                let sum = L::mul(sums[row][vector], alpha);
+                let to = out.at(row, vector * L::WIDTH);
+                if whole {
+                    L::store(to, if accumulate { L::add(L::load(to), sum) } else { sum });
+                } else if row < out.rows {
+                    let count = out.cols.saturating_sub(vector * L::WIDTH).min(L::WIDTH);
+                    let sum = if accumulate { L::add(L::load_partial(to, count), sum) } else { sum };
+                    L::store_partial(to, sum, count);
+                }
+            }
+        }
+    }
+}
