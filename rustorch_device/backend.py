@@ -51,6 +51,10 @@ def _compiler(kind: str) -> Callable[[GraphModule, Sequence[Any]], Callable[[lis
 def rust_backend(module: GraphModule, examples: list[torch.Tensor], **_options: Any) -> Callable[..., Any]:
     """Compiles a graph of Dynamo's: `torch.compile(model, backend="rust_backend")`."""
     compiled = aot_autograd(
-        fw_compiler=_compiler("forward"), bw_compiler=_compiler("backward"), inference_compiler=_compiler("inference")
+        fw_compiler=_compiler("forward"),
+        bw_compiler=_compiler("backward"),
+        inference_compiler=_compiler("inference"),
+        # Writes to arguments (an optimizer's step) belong to the program.
+        keep_inference_input_mutations=True,
     )
     return compiled(module, examples)

@@ -3,6 +3,7 @@
 #include "aten/forms.h"
 #include "aten/pointwise.h"
 
+#include <ATen/ScalarOps.h>
 #include <ATen/ops/clamp_meta.h>
 #include <ATen/ops/clamp_ops.h>
 #include <ATen/ops/div_meta.h>
@@ -17,6 +18,7 @@
 #include <ATen/ops/logit_backward_meta.h>
 #include <ATen/ops/logit_backward_ops.h>
 #include <ATen/ops/logit_ops.h>
+#include <ATen/ops/pow.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -170,7 +172,22 @@ Tensor& arange_out(const at::Scalar& start, const at::Scalar& end, const at::Sca
   return out;
 }
 
+// number ** tensor: the number as ATen wraps it, which does not widen the result.
+Tensor wrapped(const at::Scalar& number) {
+  Tensor tensor = c10::scalar_to_tensor(number);
+  tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
+  return tensor;
+}
+Tensor pow_of_number(const at::Scalar& base, const Tensor& exponent) {
+  return at::pow(wrapped(base), exponent);
+}
+Tensor& pow_of_number_out(const at::Scalar& base, const Tensor& exponent, Tensor& out) {
+  return at::pow_out(out, wrapped(base), exponent);
+}
+
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("pow.Scalar", TORCH_FN(pow_of_number));
+  m.impl("pow.Scalar_out", TORCH_FN(pow_of_number_out));
   m.impl("gelu", TORCH_FN((Made<Gelu, at::_ops::gelu>::call)));
   m.impl("gelu_", TORCH_FN((InPlace<Gelu, at::_ops::gelu_>::call)));
   m.impl("gelu.out", TORCH_FN((WrittenTo<Gelu, at::_ops::gelu_out>::call)));
