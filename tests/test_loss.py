@@ -102,5 +102,5 @@ def test_binary_cross_entropy(reduction):
 def test_out():
     x, y = torch.randn(3, 4), torch.randn(3, 4)
     out = torch.empty(0, device=DEVICE)
-    torch._C._nn.mse_loss(x.to(DEVICE), y.to(DEVICE), out=out)
+    torch._C._nn.mse_loss(x.to(DEVICE), y.to(DEVICE), 1, out=out)
     torch.testing.assert_close(out.cpu(), F.mse_loss(x, y))

@@ -88,6 +88,8 @@ ONLY_FLOATS = ("mean", "var", "std", "norm")
 def test_over_dimensions(name, dtype):
     if name.startswith(ONLY_FLOATS) and not dtype.is_floating_point:
         pytest.skip("defined for floats")
+    if name.startswith("arg") and dtype == torch.bool:
+        pytest.skip("refused for bool")
     op = OVER_DIMS.get(name) or ONE_DIM[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # degrees of freedom
@@ -108,6 +110,8 @@ def test_over_dimensions(name, dtype):
 def test_of_everything(name, dtype):
     if name in ONLY_FLOATS and not dtype.is_floating_point:
         pytest.skip("defined for floats")
+    if name.startswith("arg") and dtype == torch.bool:
+        pytest.skip("refused for bool")
     op = getattr(torch, name)
     for shape in [(), (7,), (3, 5), (2, 3, 4)]:
         for cpu, device in layouts(make(shape, dtype)):
@@ -120,6 +124,8 @@ def test_of_everything(name, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int32, torch.bool, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", ["sum", "prod", "cumsum"])
 def test_dtype_argument(name, dtype, to):
+    if name == "cumsum" and to == torch.bool:
+        pytest.skip("refused by the CPU")
     cpu = make((5, 6), dtype)
     op = getattr(torch, name)
     same(op(cpu.to(DEVICE), 1, dtype=to), op(cpu, 1, dtype=to), torch.bfloat16 if torch.bfloat16 in (dtype, to) else to)
@@ -159,7 +165,8 @@ def test_of_nothing(name, shape):
         lambda x: x.to(torch.int64).var(),
         lambda x: x.to(torch.int64).mean(),
         lambda x: torch.linalg.vector_norm(x, float("inf"), 0),
-        lambda x: torch.sum(x, 1, out=x.new_empty(2, dtype=torch.int64)),
+        lambda x: torch.amax(x, 1, out=x.new_empty(0, dtype=torch.int64)),
+        lambda x: torch.ones_like(x, dtype=torch.bool).argmax(),
         lambda x: x.cumsum(3),
     ],
 )
@@ -177,7 +184,6 @@ def test_out():
     for name in ("sum", "mean", "amax", "any", "all", "argmax", "cumsum", "var", "std"):
         op = getattr(torch, name)
         expected = op(cpu, 1)
-        out = torch.empty(9, 9, dtype=expected.dtype, device=DEVICE)[: expected.shape[0]].T.contiguous().T
         out = torch.empty((expected.shape[0] * 2, *expected.shape[1:]), dtype=expected.dtype, device=DEVICE)[::2]
         pointer = out.data_ptr()
         assert op(device, 1, out=out) is out

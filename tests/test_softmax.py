@@ -24,10 +24,10 @@ def test_forward_and_backward(op, shape, dtype):
                 continue
             results = []
             for device in ("cpu", DEVICE):
-                x = values.to(device)
+                x = values.clone().to(device)
                 if transposed:
                     x = x.transpose(0, -1).contiguous().transpose(0, -1)
-                x.requires_grad_()
+                x = x.detach().requires_grad_()
                 y = op(x, dim)
                 y.backward(grad.to(device))
                 results.append((y, x.grad))

@@ -281,7 +281,8 @@ Tensor count_nonzero(const Tensor& self, at::IntArrayRef dims) {
 // Variances and deviations: which of (spread, mean) are wanted, and where they go.
 void launch_variance(const char* name, const Tensor& self, DimMask mask, const std::optional<at::Scalar>& correction,
                      bool root, const Tensor& spread, const Tensor& mean) {
-  TORCH_CHECK(at::isFloatingType(self.scalar_type()), name, " only support floating point and complex dtypes");
+  TORCH_CHECK_NOT_IMPLEMENTED(at::isFloatingType(self.scalar_type()),
+                              mean.defined() ? name : "std and var", " only support floating point and complex dtypes");
   const double less = correction.has_value() ? correction->toDouble() : 1.0;
   const int64_t outputs = spread.numel();
   const int64_t reduced = outputs == 0 ? 0 : self.numel() / outputs;

@@ -121,93 +121,55 @@ fn over_lines<T: Compute + Stored, const OPERANDS: usize>(
     Ok(())
 }
 
-/// Calls `body(start, block)` for blocks of the `COUNT` lines; the last block ends in `fill`.
+// The loops below are functions that are always inlined, not closures: a closure that stays a call
+// would be compiled without the level's instructions.
+
+/// The block at `at` of a line that ends at `end`; what is past the end is `fill`.
 ///
 /// # Safety
-/// The lines are valid for `count` elements.
+/// The line is valid for `end` elements, and `at < end`.
 #[inline(always)]
-unsafe fn blocks<T: Element, const COUNT: usize>(
-    lines: [*const T; COUNT],
-    start: usize,
-    end: usize,
-    fill: T,
-    mut body: impl FnMut(usize, [[T; BLOCK]; COUNT], usize),
-) {
-    let mut at = start;
-    while at + BLOCK <= end {
-        // SAFETY: a whole block is within the line.
-        body(at, lines.map(|line| unsafe { line.add(at).cast::<[T; BLOCK]>().read_unaligned() }), BLOCK);
-        at += BLOCK;
-    }
-    if at < end {
-        let mut padded = [[fill; BLOCK]; COUNT];
-        for (padded, line) in padded.iter_mut().zip(lines) {
-            for (lane, value) in padded[..end - at].iter_mut().enumerate() {
-                // SAFETY: below the line's end.
-                *value = unsafe { *line.add(at + lane) };
-            }
-        }
-        body(at, padded, end - at);
-    }
-}
-
-/// # Safety
-/// `to` is valid for writing `count <= BLOCK` elements.
-#[inline(always)]
-unsafe fn store<T: Element>(to: *mut T, block: [T; BLOCK], count: usize) {
+unsafe fn load<T: Element>(line: *const T, at: usize, end: usize, fill: T) -> [T; BLOCK] {
     // SAFETY: the caller's.
     unsafe {
-        if count == BLOCK {
-            to.cast::<[T; BLOCK]>().write_unaligned(block);
-        } else {
-            for (lane, value) in block.into_iter().enumerate().take(count) {
-                *to.add(lane) = value;
-            }
+        if at + BLOCK <= end {
+            return line.add(at).cast::<[T; BLOCK]>().read_unaligned();
+        }
+        let mut block = [fill; BLOCK];
+        for (lane, value) in block.iter_mut().enumerate().take(end - at) {
+            *value = *line.add(at + lane);
+        }
+        block
+    }
+}
+
+/// Stores the part of a block that is before the line's end.
+///
+/// # Safety
+/// As [`load`], for writing.
+#[inline(always)]
+unsafe fn store<T: Element>(line: *mut T, at: usize, end: usize, block: [T; BLOCK]) {
+    // SAFETY: the caller's.
+    unsafe {
+        if at + BLOCK <= end {
+            return line.add(at).cast::<[T; BLOCK]>().write_unaligned(block);
+        }
+        for (lane, value) in block.into_iter().enumerate().take(end - at) {
+            *line.add(at + lane) = value;
         }
     }
 }
 
 #[inline(always)]
-fn fold<T: Element>(mut lanes: [T; BLOCK], join: impl Fn(T, T) -> T) -> T {
+fn sum<T: Element>(mut lanes: [T; BLOCK]) -> T {
     let mut width = BLOCK / 2;
     while width > 0 {
         for lane in 0..width {
-            lanes[lane] = join(lanes[lane], lanes[lane + width]);
+            lanes[lane] = lanes[lane].add(lanes[lane + width]);
         }
         width /= 2;
     }
     lanes[0]
-}
-
-/// The f64 sum of what `term` gives for each block.
-///
-/// # Safety
-/// As [`blocks`].
-#[inline(always)]
-unsafe fn total<T: Element, const COUNT: usize>(
-    lines: [*const T; COUNT],
-    count: usize,
-    fill: T,
-    mut term: impl FnMut(usize, [[T; BLOCK]; COUNT], usize) -> [T; BLOCK],
-) -> f64 {
-    let mut total = 0.0;
-    let mut start = 0;
-    while start < count {
-        let end = (start + SUMMED).min(count);
-        let mut lanes = [T::ZERO; BLOCK];
-        // SAFETY: the caller's.
-        unsafe {
-            blocks(lines, start, end, fill, |at, values, width| {
-                let terms = term(at, values, width);
-                for lane in 0..BLOCK {
-                    lanes[lane] = lanes[lane].add(terms[lane]);
-                }
-            });
-        }
-        total += fold(lanes, T::add).to_f64();
-        start = end;
-    }
-    total
 }
 
 struct Forward<T, const LOG: bool> {
@@ -216,39 +178,71 @@ struct Forward<T, const LOG: bool> {
     from: *mut T,
 }
 
+impl<T: Float, const LOG: bool> Forward<T, LOG> {
+    #[inline(always)]
+    unsafe fn largest(&self) -> T {
+        let mut lanes = [T::LOWEST; BLOCK];
+        let mut at = 0;
+        while at < self.count {
+            // SAFETY: within the line.
+            let block = unsafe { load(self.from, at, self.count, T::LOWEST) };
+            for lane in 0..BLOCK {
+                lanes[lane] = lanes[lane].max(block[lane]);
+            }
+            at += BLOCK;
+        }
+        let mut largest = lanes[0];
+        for lane in lanes {
+            largest = largest.max(lane);
+        }
+        largest
+    }
+
+    /// The sum of the powers; softmax keeps them in the output.
+    #[inline(always)]
+    unsafe fn powers(&self, largest: T) -> f64 {
+        let mut total = 0.0;
+        let mut at = 0;
+        while at < self.count {
+            let end = (at + SUMMED).min(self.count);
+            let mut lanes = [T::ZERO; BLOCK];
+            while at < end {
+                // SAFETY: within the lines.
+                let mut block = unsafe { load(self.from, at, end, T::LOWEST) };
+                for lane in 0..BLOCK {
+                    block[lane] = block[lane].sub(largest).exp();
+                    lanes[lane] = lanes[lane].add(block[lane]);
+                }
+                if !LOG {
+                    // SAFETY: as above; in place, the block was read before.
+                    unsafe { store(self.to, at, end, block) };
+                }
+                at += BLOCK;
+            }
+            total += sum(lanes).to_f64();
+            at = end;
+        }
+        total
+    }
+}
+
 impl<T: Float, const LOG: bool> Vectorised for Forward<T, LOG> {
     type Output = ();
     #[inline(always)]
     unsafe fn run(self) {
-        let Self { count, to, from } = self;
-        let from = from.cast_const();
-        // SAFETY: dense lines of `count` elements; where they are the same line, each block is read
-        // before it is written.
+        // SAFETY: dense lines of `count` elements.
         unsafe {
-            let mut lanes = [T::LOWEST; BLOCK];
-            blocks([from], 0, count, T::LOWEST, |_, [block], _| {
-                for lane in 0..BLOCK {
-                    lanes[lane] = lanes[lane].max(block[lane]);
+            let largest = self.largest();
+            let total = self.powers(largest);
+            let (log, scale) = (T::from_f64(total).ln(), T::from_f64(1.0 / total));
+            let mut at = 0;
+            while at < self.count {
+                let mut block = load(if LOG { self.from } else { self.to }, at, self.count, T::ZERO);
+                for value in &mut block {
+                    *value = if LOG { value.sub(largest).sub(log) } else { value.mul(scale) };
                 }
-            });
-            let largest = fold(lanes, T::max);
-            let sum = total([from], count, T::LOWEST, |at, [block], width| {
-                let terms = block.map(|value| value.sub(largest).exp());
-                if !LOG {
-                    store(to.add(at), terms, width);
-                }
-                terms
-            });
-            if LOG {
-                let log = T::from_f64(sum).ln();
-                blocks([from], 0, count, T::ZERO, |at, [block], width| {
-                    store(to.add(at), block.map(|value| value.sub(largest).sub(log)), width);
-                });
-            } else {
-                let scale = T::from_f64(1.0 / sum);
-                blocks([to.cast_const()], 0, count, T::ZERO, |at, [block], width| {
-                    store(to.add(at), block.map(|value| value.mul(scale)), width);
-                });
+                store(self.to, at, self.count, block);
+                at += BLOCK;
             }
         }
     }
@@ -261,28 +255,53 @@ struct Backward<T, const LOG: bool> {
     output: *mut T,
 }
 
+impl<T: Float, const LOG: bool> Backward<T, LOG> {
+    /// The sum of the gradients, weighted by the outputs for softmax.
+    #[inline(always)]
+    unsafe fn total(&self) -> f64 {
+        let mut total = 0.0;
+        let mut at = 0;
+        while at < self.count {
+            let end = (at + SUMMED).min(self.count);
+            let mut lanes = [T::ZERO; BLOCK];
+            while at < end {
+                // SAFETY: within the lines.
+                let (grad, output) =
+                    unsafe { (load(self.grad, at, end, T::ZERO), load(self.output, at, end, T::ZERO)) };
+                for lane in 0..BLOCK {
+                    let term = if LOG { grad[lane] } else { grad[lane].mul(output[lane]) };
+                    lanes[lane] = lanes[lane].add(term);
+                }
+                at += BLOCK;
+            }
+            total += sum(lanes).to_f64();
+            at = end;
+        }
+        total
+    }
+}
+
 impl<T: Float, const LOG: bool> Vectorised for Backward<T, LOG> {
     type Output = ();
     #[inline(always)]
     unsafe fn run(self) {
-        let Self { count, to, grad, output } = self;
-        let lines = [grad.cast_const(), output.cast_const()];
-        // SAFETY: as in the forward pass.
+        // SAFETY: dense lines of `count` elements; in place, each block is read before it is written.
         unsafe {
-            let sum = total(lines, count, T::ZERO, |_, [grad, output], _| {
-                if LOG { grad } else { std::array::from_fn(|lane| grad[lane].mul(output[lane])) }
-            });
-            let sum = T::from_f64(sum);
-            blocks(lines, 0, count, T::ZERO, |at, [grad, output], width| {
-                let block = std::array::from_fn(|lane| {
-                    if LOG {
-                        grad[lane].sub(output[lane].exp().mul(sum))
+            let total = T::from_f64(self.total());
+            let mut at = 0;
+            while at < self.count {
+                let mut grad = load(self.grad, at, self.count, T::ZERO);
+                let output = load(self.output, at, self.count, T::ZERO);
+                for lane in 0..BLOCK {
+                    grad[lane] = if LOG {
+                        grad[lane].sub(output[lane].exp().mul(total))
                     } else {
-                        grad[lane].sub(sum).mul(output[lane])
-                    }
-                });
-                store(to.add(at), block, width);
-            });
+                        grad[lane].sub(total).mul(output[lane])
+                    };
+                }
+                store(self.to, at, self.count, grad);
+                at += BLOCK;
+            }
         }
     }
 }

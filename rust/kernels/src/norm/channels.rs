@@ -4,7 +4,6 @@
 //! Coefficients are one more strided operand of the iteration (stride zero over space), so that
 //! channels first, channels last and any other layout take the same path.
 
-use super::pair_sums;
 use crate::convert::StoredFloat;
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
@@ -12,6 +11,7 @@ use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::iterate::Space;
 use crate::reduce::engine::Shared;
+use crate::reduce::moments::pair_sums;
 use crate::threads;
 use crate::view::View;
 

@@ -1,6 +1,6 @@
 //! Layer normalisation over the rows of `[M, N]`.
 
-use super::{expect_count, pair_sums, store, values};
+use super::{expect_count, store, values};
 use crate::convert::{Stored, StoredFloat};
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use crate::lanes::{Real, Vectorised, vectorise_at};
 use crate::lines::{LineScratch, Lines};
 use crate::match_float;
 use crate::reduce::engine::Shared;
-use crate::reduce::moments::{Spread, spread};
+use crate::reduce::moments::{Spread, pair_sums, spread};
 use crate::threads;
 use crate::view::{Attrs, View};
 

@@ -11,7 +11,6 @@ pub use group::{group_norm, group_norm_backward};
 pub use layer::{layer_norm, layer_norm_backward};
 
 use crate::dtype::DType;
-use crate::element::{Element, Float};
 use crate::error::Result;
 use crate::loops::copy;
 use crate::reduce::dense_as;
@@ -49,7 +48,7 @@ fn store(view: &View<'_>, values: &[f64]) -> Result<()> {
 fn contiguous(sizes: &[i64]) -> Vec<i64> {
     let mut strides = vec![1; sizes.len()];
     for dim in (1..sizes.len()).rev() {
-        strides[dim - 1] = strides[dim] * Ord::max(sizes[dim], 1);
+        strides[dim - 1] = strides[dim] * sizes[dim].max(1);
     }
     strides
 }
@@ -62,38 +61,4 @@ fn expect_count(view: &View<'_>, name: &str, count: usize) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Independent sums of a row.
-const LANES: usize = 32;
-/// Elements that are summed before they join the f64 sums.
-const SUMMED: usize = 2048;
-
-/// The sums of `a` and of `a * b` over `terms(0..count)`.
-#[inline(always)]
-fn pair_sums<T: Float>(count: usize, terms: impl Fn(usize) -> (T, T)) -> [f64; 2] {
-    let mut totals = [0.0; 2];
-    let mut start = 0;
-    while start < count {
-        let end = (start + SUMMED).min(count);
-        let (mut sums, mut products) = ([T::ZERO; LANES], [T::ZERO; LANES]);
-        let mut add = |at: usize, width: usize| {
-            for (lane, (sum, product)) in sums.iter_mut().zip(&mut products).enumerate().take(width) {
-                let (a, b) = terms(at + lane);
-                *sum = sum.add(a);
-                *product = a.mul_add(b, *product);
-            }
-        };
-        let mut at = start;
-        while at + LANES <= end {
-            add(at, LANES);
-            at += LANES;
-        }
-        add(at, end - at);
-        for (total, lanes) in totals.iter_mut().zip([sums, products]) {
-            *total += lanes.into_iter().map(Element::to_f64).sum::<f64>();
-        }
-        start = end;
-    }
-    totals
 }

@@ -3,7 +3,7 @@
 
 use std::marker::PhantomData;
 
-use super::each::{Each, Step, Sum};
+use super::each::{Each, Sum};
 use super::engine::{Rectangle, Reducer, STRIP};
 use crate::convert::StoredFloat;
 use crate::element::{Element, Float};
@@ -29,11 +29,11 @@ impl Spread {
 
     /// From the sums of distances, and of their squares, from a value near the mean.
     #[inline(always)]
-    fn from_distances<T: Float>(near: T, distances: T, squares: T, count: usize) -> Self {
-        let shift = distances.to_f64() / count as f64;
+    fn from_distances(near: f64, distances: f64, squares: f64, count: usize) -> Self {
+        let shift = distances / count as f64;
         // Rounding must not make it negative.
-        let squares = squares.to_f64() - shift * distances.to_f64();
-        Self { mean: near.to_f64() + shift, squares: if squares < 0.0 { 0.0 } else { squares } }
+        let squares = squares - shift * distances;
+        Self { mean: near + shift, squares: if squares < 0.0 { 0.0 } else { squares } }
     }
 
     #[inline(always)]
@@ -44,35 +44,6 @@ impl Spread {
             mean: self.mean + distance * share,
             squares: self.squares + other.squares + distance * distance * share * count as f64,
         }
-    }
-}
-
-/// Sums the distances from `near`, and their squares.
-#[derive(Clone, Copy)]
-struct Distances<S: StoredFloat> {
-    near: S::Math,
-}
-
-impl<S: StoredFloat> Step for Distances<S> {
-    type Item = S;
-    type Acc = (S::Math, S::Math);
-    type Out = S;
-    #[inline(always)]
-    fn identity(&self) -> Self::Acc {
-        (S::Math::ZERO, S::Math::ZERO)
-    }
-    #[inline(always)]
-    fn step(&self, acc: Self::Acc, item: S) -> Self::Acc {
-        let distance = item.load().sub(self.near);
-        (acc.0.add(distance), acc.1.add(distance.mul(distance)))
-    }
-    #[inline(always)]
-    fn combine(&self, left: Self::Acc, right: Self::Acc) -> Self::Acc {
-        (left.0.add(right.0), left.1.add(right.1))
-    }
-    #[inline(always)]
-    fn finish(&self, acc: Self::Acc, _: usize) -> S {
-        S::save(acc.1)
     }
 }
 
@@ -92,7 +63,7 @@ where
     #[inline(always)]
     unsafe fn along(&self, from: *const S, stride: isize, count: usize) -> Spread {
         // SAFETY: the caller's.
-        unsafe { spread(from, stride, count) }
+        unsafe { if stride == 1 { spread(from, 1, count) } else { spread(from, stride, count) } }
     }
 
     #[inline(always)]
@@ -118,7 +89,12 @@ where
                 if column_stride == 1 { pass(1) } else { pass(column_stride) }
             }
             for column in 0..columns {
-                accs.add(column).write(Spread::from_distances(near[column], distances[column], squares[column], rows));
+                accs.add(column).write(Spread::from_distances(
+                    near[column].to_f64(),
+                    distances[column].to_f64(),
+                    squares[column].to_f64(),
+                    rows,
+                ));
             }
         }
     }
@@ -149,7 +125,44 @@ where
     unsafe {
         let sum = Each(Sum::<S, S::Math> { mean: false, types: PhantomData }).along(from, stride, count);
         let near = S::Math::from_f64(sum.to_f64() / count as f64);
-        let (distances, squares) = Each(Distances::<S> { near }).along(from, stride, count);
-        Spread::from_distances(near, distances, squares, count)
+        let [distances, squares] = pair_sums(count, |index| {
+            let distance = (*from.offset(index as isize * stride)).load().sub(near);
+            (distance, distance)
+        });
+        Spread::from_distances(near.to_f64(), distances, squares, count)
     }
+}
+
+/// Independent sums of a row.
+const LANES: usize = 32;
+/// Elements that are summed before they join the f64 sums.
+const SUMMED: usize = 2048;
+
+/// The sums of `a` and of `a * b` over `terms(0..count)`.
+#[inline(always)]
+pub fn pair_sums<T: Float>(count: usize, terms: impl Fn(usize) -> (T, T)) -> [f64; 2] {
+    let mut totals = [0.0; 2];
+    let mut start = 0;
+    while start < count {
+        let end = (start + SUMMED).min(count);
+        let (mut sums, mut products) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+        let mut add = |at: usize, width: usize| {
+            for (lane, (sum, product)) in sums.iter_mut().zip(&mut products).enumerate().take(width) {
+                let (a, b) = terms(at + lane);
+                *sum = sum.add(a);
+                *product = a.mul_add(b, *product);
+            }
+        };
+        let mut at = start;
+        while at + LANES <= end {
+            add(at, LANES);
+            at += LANES;
+        }
+        add(at, end - at);
+        for (total, lanes) in totals.iter_mut().zip([sums, products]) {
+            *total += lanes.into_iter().map(Element::to_f64).sum::<f64>();
+        }
+        start = end;
+    }
+    totals
 }
