@@ -46,7 +46,7 @@ class Explanation:
         return "\n".join(program.text() for graph in self.graphs for program in graph.programs)
 
     def __str__(self) -> str:
-        rows = [("graph", "native", "views", "not native", "kernels", "arena KiB")]
+        rows: list[tuple[str, ...]] = [("graph", "native", "views", "not native", "kernels", "arena KiB")]
         for graph in self.graphs:
             kinds = Counter(node.kind for node in graph.nodes)
             kernels = sum(program.instructions for program in graph.programs)
@@ -57,8 +57,8 @@ class Explanation:
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         eager = Counter((node.target, node.reason) for node in self.not_native)
-        lines += [f"not native: {target} ×{count} ({reason})" for (target, reason), count in eager.items()]
-        lines += [f"graph break ×{count}: {reason.splitlines()[0]}" for reason, count in self.graph_breaks.items()]
+        lines += [f"not native: {target} x{count} ({reason})" for (target, reason), count in eager.items()]
+        lines += [f"graph break x{count}: {reason.splitlines()[0]}" for reason, count in self.graph_breaks.items()]
         if not self.graph_breaks:
             lines.append("no graph breaks")
         return "\n".join(lines)
@@ -80,9 +80,7 @@ def explain(model: Callable[..., Any], *example_inputs: Any) -> Explanation:
     backend.listeners.append(reports)
     try:
         results = torch.compile(model, backend="rust_backend")(*example_inputs)
-        losses = [
-            leaf.sum() for leaf in tree_leaves(results) if isinstance(leaf, torch.Tensor) and leaf.requires_grad
-        ]
+        losses = [leaf.sum() for leaf in tree_leaves(results) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
         if losses:
             parameters = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
             inputs = [leaf for leaf in tree_leaves(example_inputs) if isinstance(leaf, torch.Tensor)]

@@ -18,7 +18,8 @@ import torch
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from rustorch_device import _C, alias
+from rustorch_device import _C
+from rustorch_device._alias import alias
 
 DEVICE = torch.device("rustorch", 0)
 

@@ -8,13 +8,59 @@ import torch
 #: Ops that make views, metadata or memory, and compute nothing.
 METADATA = {
     "aten::" + name
-    for name in (
-        "_has_compatible_shallow_copy_type _reshape_alias _to_copy _unsafe_view alias as_strided as_strided_ chunk "
-        "contiguous detach detach_ empty empty_like empty_strided expand expand_as flatten is_nonzero item lift_fresh "
-        "narrow new_empty new_empty_strided permute requires_grad_ reshape resize_ resolve_conj resolve_neg result_type "
-        "select set_ size slice split squeeze squeeze_ stride t t_ to transpose transpose_ unbind unflatten unfold "
-        "unsafe_split unsqueeze unsqueeze_ view view_as"
-    ).split()
+    for name in [
+        "_has_compatible_shallow_copy_type",
+        "_reshape_alias",
+        "_to_copy",
+        "_unsafe_view",
+        "alias",
+        "as_strided",
+        "as_strided_",
+        "chunk",
+        "contiguous",
+        "detach",
+        "detach_",
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "expand",
+        "expand_as",
+        "flatten",
+        "is_nonzero",
+        "item",
+        "lift_fresh",
+        "narrow",
+        "new_empty",
+        "new_empty_strided",
+        "permute",
+        "requires_grad_",
+        "reshape",
+        "resize_",
+        "resolve_conj",
+        "resolve_neg",
+        "result_type",
+        "select",
+        "set_",
+        "size",
+        "slice",
+        "split",
+        "squeeze",
+        "squeeze_",
+        "stride",
+        "t",
+        "t_",
+        "to",
+        "transpose",
+        "transpose_",
+        "unbind",
+        "unflatten",
+        "unfold",
+        "unsafe_split",
+        "unsqueeze",
+        "unsqueeze_",
+        "view",
+        "view_as",
+    ]
 }
 
 

@@ -38,7 +38,7 @@ def agree(op, *args, **kwargs):
 
 def agree_on_error(op, *args):
     """Runs `op` on both; both refuse with the same exception and the same first line."""
-    with pytest.raises(Exception) as on_cpu:  # noqa: PT011
+    with pytest.raises(Exception) as on_cpu:
         op(*args)
     with pytest.raises(type(on_cpu.value)) as here:
         op(*[on_device(arg) for arg in args])
@@ -46,7 +46,9 @@ def agree_on_error(op, *args):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (3, 5, 7), (1, 33, 64), (65, 1, 20), (64, 48, 96), (0, 3, 4), (3, 4, 0)])
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(1, 1, 1), (3, 5, 7), (1, 33, 64), (65, 1, 20), (64, 48, 96), (0, 3, 4), (3, 4, 0)]
+)
 def test_mm_and_addmm(dtype, m, n, k):
     a, b, bias = make(m, k, dtype=dtype), make(k, n, dtype=dtype), make(n, dtype=dtype)
     agree(torch.mm, a, b)

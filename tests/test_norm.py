@@ -44,7 +44,9 @@ CASES = [((6, 3), nn.BatchNorm1d), ((4, 3, 9), nn.BatchNorm1d), ((2, 5, 7, 6), n
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("options", [{}, {"affine": False}, {"track_running_stats": False}, {"momentum": None}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"affine": False}, {"track_running_stats": False}, {"momentum": None}], ids=str
+)
 @pytest.mark.parametrize(("shape", "kind"), CASES)
 def test_batch_norm(shape, kind, options, training):
     module = shaken(kind(shape[1], **options)).train(training)
