@@ -64,7 +64,7 @@ setup(
         CppExtension(
             "rustorch_device._C",
             sources=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.cpp")),
-            include_dirs=[str(ROOT / "csrc"), str(GENERATED), str(TARGET / "cxxbridge")],
+            include_dirs=[str(ROOT / "csrc"), str(GENERATED)],
             extra_compile_args=["-std=c++20", "-O2", "-g0", "-Wall", "-Wno-unknown-pragmas", "-fvisibility=hidden"],
             extra_link_args=["-Wl,--gc-sections", "-Wl,--exclude-libs,ALL"],
         )

@@ -140,3 +140,19 @@ def test_gradcheck(name):
     tensors = [torch.randn(size, dtype=torch.float64) for size in ((1, inputs, 5, 5), kernel)]
     leaves = [tensor.to(DEVICE).requires_grad_() for tensor in tensors]
     assert torch.autograd.gradcheck(lambda x, w: function(x, w, **options), leaves, fast_mode=True)
+
+
+@pytest.mark.allow_fallback
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
+def test_other_dtypes_run_on_the_fallback(dtype):
+    image, weight = torch.ones(2, 3, 5, 6, dtype=dtype), torch.full((4, 3, 3, 2), 2, dtype=dtype)
+    if dtype.is_complex:
+        image.requires_grad_()
+    there = image.detach().to("rustorch").requires_grad_(dtype.is_complex)
+    expected = torch.nn.functional.conv2d(image, weight, padding=1)
+    actual = torch.nn.functional.conv2d(there, weight.to("rustorch"), padding=1)
+    torch.testing.assert_close(actual.detach().cpu(), expected.detach())
+    if dtype.is_complex:
+        expected.real.sum().backward()
+        actual.real.sum().backward()
+        torch.testing.assert_close(there.grad.cpu(), image.grad)

@@ -2,11 +2,14 @@
 // layout, and which of the Rust kernels computes what. A transposed convolution is the input's
 // gradient of a plain one, and the other way round.
 #include <ATen/native/ConvUtils.h>
+#include <ATen/ops/convolution_backward_ops.h>
+#include <ATen/ops/convolution_ops.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include <tuple>
 
+#include "aten/fallback.h"
 #include "bridge.h"
 
 namespace rustorch {
@@ -32,11 +35,21 @@ at::MemoryFormat layout_of(const Tensor& input, const Tensor& weight) {
   return format == at::MemoryFormat::Contiguous ? weight.suggest_memory_format() : format;
 }
 
+// Integer and complex convolutions run on the fallback.
+bool is_computed(const Tensor& tensor) {
+  return is_native(tensor.scalar_type()) && tensor.is_floating_point();
+}
+
 Tensor convolution(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, IntArrayRef stride,
                    IntArrayRef padding, IntArrayRef dilation, bool transposed, IntArrayRef output_padding,
                    int64_t groups) {
   TORCH_CHECK(input.scalar_type() == weight.scalar_type(), "expected scalar type ", input.scalar_type(),
               " but found ", weight.scalar_type());
+  if (!is_computed(input)) {
+    return call_fallback<at::_ops::convolution>(
+        input, weight, bias, c10::fromIntArrayRefSlow(stride), c10::fromIntArrayRefSlow(padding),
+        c10::fromIntArrayRefSlow(dilation), transposed, c10::fromIntArrayRefSlow(output_padding), c10::SymInt(groups));
+  }
   std::vector<int64_t> sizes;
   if (transposed) {
     for (const c10::SymInt& size :
@@ -57,8 +70,15 @@ Tensor convolution(const Tensor& input, const Tensor& weight, const std::optiona
 std::tuple<Tensor, Tensor, Tensor> convolution_backward(const Tensor& grad_output, const Tensor& input,
                                                         const Tensor& weight, IntArrayRef stride, IntArrayRef padding,
                                                         IntArrayRef dilation, bool transposed,
-                                                        IntArrayRef /*output_padding*/, int64_t groups,
+                                                        IntArrayRef output_padding, int64_t groups,
                                                         std::array<bool, 3> output_mask) {
+  if (!is_computed(input)) {
+    const std::vector<c10::SymInt> bias_sizes{grad_output.size(1)};
+    return call_fallback<at::_ops::convolution_backward>(
+        grad_output, input, weight, at::OptionalSymIntArrayRef(bias_sizes), c10::fromIntArrayRefSlow(stride),
+        c10::fromIntArrayRefSlow(padding), c10::fromIntArrayRefSlow(dilation), transposed,
+        c10::fromIntArrayRefSlow(output_padding), c10::SymInt(groups), output_mask);
+  }
   const auto ints = attributes(stride, padding, dilation, groups);
   const auto format = layout_of(input, weight);
   Tensor grad_input;

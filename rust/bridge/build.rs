@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 const BRIDGES: [&str; 2] = ["src/lib.rs", "src/graph.rs"];
+const HEADERS: [&str; 3] = ["rust/cxx.h", "rustorch-bridge/src/lib.rs.h", "rustorch-bridge/src/graph.rs.h"];
 const TABLE: &str = "../kernels/src/ops/table.rs";
 
 /// A row as the generator needs it; kernel rows have no arity and no overloads.
@@ -27,15 +28,21 @@ fn main() {
         println!("cargo:rerun-if-changed={bridge}");
     }
     cxx_build::bridges(BRIDGES).std("c++20").compile("rustorch_cxx");
+    let own = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
 
     let text = std::fs::read_to_string(TABLE).expect("the op table is readable");
     let rows = rows(text.parse().expect("the op table is Rust"));
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("../../target"), PathBuf::from);
     let folder = target.join("generated");
-    std::fs::create_dir_all(&folder).expect("the folder for generated files can be made");
     write_if_changed(&folder.join("ops.h"), &ops_header(&rows));
     write_if_changed(&folder.join("pointwise_headers.inc"), &pointwise_headers(&rows));
     write_if_changed(&folder.join("pointwise_rows.inc"), &pointwise_rows(&rows));
+    // cxx's own folder of headers points into that of the last build script that ran, clippy's or the
+    // build's, each with its own times.
+    for header in HEADERS {
+        let text = std::fs::read_to_string(own.join("cxxbridge/include").join(header));
+        write_if_changed(&folder.join(header), &text.expect("cxx has written its headers"));
+    }
 }
 
 /// An unchanged file keeps its time, so that C++ is compiled only for rows that changed.
@@ -43,6 +50,8 @@ fn write_if_changed(path: &Path, text: &str) {
     if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
         return;
     }
+    let folder = path.parent().expect("a generated file is in a folder");
+    std::fs::create_dir_all(folder).expect("the folder for generated files can be made");
     std::fs::write(path, text).expect("a generated file can be written");
 }
 

@@ -103,8 +103,6 @@ fn refuse_zero(divisor: View<'_>, compute: DType) -> Result<()> {
 struct Operand {
     data: *mut u8,
     size: usize,
-    /// Dense along the iteration, and of the block's type: used in place everywhere.
-    linear: bool,
     /// Dense along the innermost dimension, and of the block's type.
     dense_rows: bool,
     cast: Cast,
@@ -125,37 +123,36 @@ impl Buffer {
 }
 
 fn run<const OPERANDS: usize>(block: &Block, scalars: &Scalars, views: [&View<'_>; OPERANDS]) -> Result<()> {
+    let level = isa::level();
+    let wanted = |at: usize| if at == 0 { block.output } else { block.input };
+    // The shim hands dense tensors over as lines: nothing is to be merged, cast or gathered.
+    let lines = |(at, view): (usize, &&View<'_>)| view.dtype() == wanted(at) && matches!(view.strides(), [1]);
+    if views.iter().enumerate().all(lines) {
+        run_dense(block, level, scalars, views, views[0].numel());
+        return Ok(());
+    }
     let space = Space::of(views);
     if space.numel == 0 {
         return Ok(());
     }
-    let level = isa::level();
     let inner = space.inner();
     let mut operands = [None; OPERANDS];
     for (at, view) in views.iter().enumerate() {
-        let wanted = if at == 0 { block.output } else { block.input };
-        let same = view.dtype() == wanted;
+        let wanted = wanted(at);
         let cast = if at == 0 { Cast::new(wanted, view.dtype())? } else { Cast::new(view.dtype(), wanted)? };
-        let dense_rows = same && inner.strides[at] == 1;
-        operands[at] = Some(Operand {
-            data: view.bytes(),
-            size: view.dtype().size(),
-            linear: dense_rows && space.dims.len() == 1,
-            dense_rows,
-            cast,
-        });
+        let dense_rows = view.dtype() == wanted && inner.strides[at] == 1;
+        operands[at] = Some(Operand { data: view.bytes(), size: view.dtype().size(), dense_rows, cast });
     }
     let operands = operands.map(|operand| operand.expect("set above"));
-    let all_linear = operands.iter().all(|operand| operand.linear);
+    if space.dims.len() == 1 && operands.iter().all(|operand| operand.dense_rows) {
+        run_dense(block, level, scalars, views, space.numel);
+        return Ok(());
+    }
     // Rows long enough are cut into blocks one by one, so that dense rows are used in place;
     // short ones are gathered, many to a block.
     let long_rows = inner.size >= BLOCK / 2;
     threads::parallel_chunks(space.numel, TASK, space.numel, |range| {
-        if all_linear {
-            let at = |operand: &Operand| operand.data.wrapping_add(range.start * operand.size);
-            // SAFETY: dense operands of the block's types, valid over the whole iteration.
-            unsafe { call(block, level, range.len(), &operands, scalars, at) };
-        } else if long_rows {
+        if long_rows {
             space.rows(range.start, range.end, |offsets, count| {
                 let mut done = 0;
                 while done < count {
@@ -178,22 +175,23 @@ fn run<const OPERANDS: usize>(block: &Block, scalars: &Scalars, views: [&View<'_
     Ok(())
 }
 
-/// # Safety
-/// `at` gives addresses that are valid for `count` elements of the block's types.
-unsafe fn call<const OPERANDS: usize>(
+/// Views that are dense along the whole iteration, and of the block's types: used in place.
+fn run_dense<const OPERANDS: usize>(
     block: &Block,
     level: Level,
-    count: usize,
-    operands: &[Operand; OPERANDS],
     scalars: &Scalars,
-    at: impl Fn(&Operand) -> *mut u8,
+    views: [&View<'_>; OPERANDS],
+    count: usize,
 ) {
-    let mut inputs = [std::ptr::null(); INPUTS];
-    for (input, operand) in inputs.iter_mut().zip(&operands[1..]) {
-        *input = at(operand).cast_const();
-    }
-    // SAFETY: the caller's promise.
-    unsafe { (block.run)(level, count, inputs, at(&operands[0]), scalars) }
+    threads::parallel_chunks(count, TASK, count, |range| {
+        let at = |view: &View<'_>| view.bytes().wrapping_add(range.start * view.dtype().size());
+        let mut inputs = [std::ptr::null(); INPUTS];
+        for (input, view) in inputs.iter_mut().zip(&views[1..]) {
+            *input = at(view).cast_const();
+        }
+        // SAFETY: dense operands of the block's types, valid over the whole iteration.
+        unsafe { (block.run)(level, range.len(), inputs, at(views[0]), scalars) };
+    });
 }
 
 /// One piece of one row: dense rows in place, the others through a buffer.
