@@ -33,7 +33,7 @@ def _compiler(kind: str) -> Callable[[GraphModule, Sequence[Any]], Callable[[lis
                     arguments.clear()
                     return results
             report = GraphReport(kind)
-            plan, results = Importer(module, list(arguments), report).run()
+            plan, results = Importer(module, arguments, report).run()
             plans.insert(0, plan)
             del plans[MAX_PLANS:]
             for listener in listeners:

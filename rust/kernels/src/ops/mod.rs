@@ -18,11 +18,6 @@ impl Op {
     pub fn row(self) -> &'static Row {
         &OPS[self as usize]
     }
-
-    /// Finds an op by its row's name.
-    pub fn named(name: &str) -> Option<&'static Row> {
-        OPS.iter().find(|row| row.name == name)
-    }
 }
 
 /// Runs an op: outputs first in `views`, then inputs; `attrs` in the order of the row's doc.
