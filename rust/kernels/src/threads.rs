@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
@@ -145,7 +146,13 @@ fn serve(slot: &'static Slot) -> ! {
 
 /// Runs `body(task)` for every task below `tasks`, on as many threads as `nanoseconds` (an
 /// estimate of the whole work) is worth. Called from inside a task, it runs inline.
+#[inline]
 pub fn parallel(tasks: usize, nanoseconds: usize, body: impl Fn(usize) + Sync) {
+    // Not generic below this line, so that the callers' code is compiled with the callers.
+    share(tasks, nanoseconds, &body);
+}
+
+fn share(tasks: usize, nanoseconds: usize, body: &(dyn Fn(usize) + Sync)) {
     let threads = num_threads().min(tasks).min(nanoseconds / NANOSECONDS_PER_THREAD);
     if threads <= 1 || INSIDE.get() {
         return (0..tasks).for_each(body);
@@ -156,7 +163,7 @@ pub fn parallel(tasks: usize, nanoseconds: usize, body: impl Fn(usize) + Sync) {
         return (0..tasks).for_each(body);
     }
     let panic = {
-        let job = Job { body: &body, tasks, next: AtomicUsize::new(0), panic: Mutex::new(None) };
+        let job = Job { body, tasks, next: AtomicUsize::new(0), panic: Mutex::new(None) };
         run(pool, threads, &job);
         job.panic.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
     };
@@ -201,9 +208,14 @@ fn run(pool: &Pool, threads: usize, job: &Job<'_>) {
 
 /// Cuts `0..count` into chunks of `chunk` (the last may be shorter) and runs them in parallel.
 /// `nanoseconds` estimates the whole.
-pub fn parallel_chunks(count: usize, chunk: usize, nanoseconds: usize, body: impl Fn(std::ops::Range<usize>) + Sync) {
+#[inline]
+pub fn parallel_chunks(count: usize, chunk: usize, nanoseconds: usize, body: impl Fn(Range<usize>) + Sync) {
+    share_chunks(count, chunk, nanoseconds, &body);
+}
+
+fn share_chunks(count: usize, chunk: usize, nanoseconds: usize, body: &(dyn Fn(Range<usize>) + Sync)) {
     let chunk = chunk.max(1);
-    parallel(count.div_ceil(chunk), nanoseconds, |task| {
+    share(count.div_ceil(chunk), nanoseconds, &|task| {
         let start = task * chunk;
         body(start..(start + chunk).min(count));
     });

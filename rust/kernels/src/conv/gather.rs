@@ -9,7 +9,7 @@ use super::{Geometry, Images, Target};
 use crate::convert::StoredFloat;
 use crate::error::Result;
 use crate::isa::{self, Level};
-use crate::lanes::{Kernel, Lanes, Real};
+use crate::lanes::{Kernel, Lanes, Real, run_at};
 use crate::scratch::Scratch;
 use crate::threads;
 use crate::view::View;
@@ -102,7 +102,7 @@ impl<T: Real> Kernel<T> for Facts {
 
 /// (elements of a vector, registers)
 pub fn facts<T: Real>(level: Level) -> (usize, usize) {
-    T::run_at(level, Facts)
+    run_at::<T, _>(level, Facts)
 }
 
 /// The outputs of a class as the source and the output lay them out.
@@ -243,7 +243,7 @@ impl<S: StoredFloat> Gather<'_, S> {
             };
             let blocks = &self.blocks[chunk_at * chunk..((chunk_at + 1) * chunk).min(self.blocks.len())];
             let tiles = &class.tiles[part_at * part..((part_at + 1) * part).min(class.tiles.len())];
-            S::Math::run_at(
+            run_at(
                 level,
                 Task {
                     gather: self,

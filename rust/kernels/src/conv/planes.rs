@@ -7,7 +7,7 @@ use crate::convert::StoredFloat;
 use crate::element::Element;
 use crate::error::Result;
 use crate::isa::Level;
-use crate::lanes::{Kernel, Lanes, Real};
+use crate::lanes::{Kernel, Lanes, run_at};
 use crate::scratch::Scratch;
 use crate::threads;
 
@@ -120,7 +120,7 @@ impl<S: StoredFloat> SourceOf<S> {
             for at in range {
                 let (image, from) = (first + at / images.channels, at % images.channels);
                 let to = target.get().wrapping_add(at * channel);
-                S::Math::run_at(level, Pack { images, image, channel: from, shape, to });
+                run_at(level, Pack { images, image, channel: from, shape, to });
             }
         });
         planes
@@ -237,7 +237,7 @@ pub unsafe fn copy<L: Lanes<Elem = S::Math>, S: StoredFloat>(
 
 /// The sum of one channel of one image: rows in the type of the arithmetic, their sums in f64.
 pub fn sum<S: StoredFloat>(level: Level, images: &Images<S>, image: usize, channel: usize) -> f64 {
-    S::Math::run_at(level, Sum { images, image, channel })
+    run_at(level, Sum { images, image, channel })
 }
 
 struct Sum<'a, S> {

@@ -9,7 +9,7 @@ use crate::convert::StoredFloat;
 use crate::element::Element;
 use crate::error::Result;
 use crate::isa;
-use crate::lanes::{Kernel, Lanes, Real};
+use crate::lanes::{Kernel, Lanes, Real, run_at};
 use crate::scratch::Scratch;
 use crate::threads;
 use crate::view::View;
@@ -98,7 +98,7 @@ pub fn run<S: StoredFloat>(
                 sums: to.get().wrapping_add(group * outputs * across),
                 across,
             };
-            S::Math::run_at(level, block);
+            run_at(level, block);
         });
         first += count;
     }
@@ -156,7 +156,7 @@ impl Spread {
             for at in range {
                 let (image, channel) = (first + at / gradient.channels, at % gradient.channels);
                 let to = to.get().wrapping_add(at * self.length);
-                S::Math::run_at(level, SpreadOne { spread: self, gradient, image, channel, to });
+                run_at(level, SpreadOne { spread: self, gradient, image, channel, to });
             }
         });
     }

@@ -1,6 +1,6 @@
 //! SIMD lanes behind one trait, and the one dispatch that picks them at run time.
 //!
-//! A kernel is a struct with a generic, `#[inline(always)]` `run`; [`dispatch`] compiles it once a
+//! A kernel is a struct with a generic, `#[inline(always)]` `run`; [`run_at`] compiles it once a
 //! level. Inside, plain scalar loops are vectorised by the compiler with the level's features, and
 //! register-blocked loops use [`Lanes`] explicitly.
 
@@ -10,7 +10,7 @@ mod avx2;
 mod avx512;
 mod scalar;
 
-use crate::isa::{self, Level};
+use crate::isa::Level;
 
 /// A vector of `WIDTH` floats.
 pub trait Lanes: Copy + Send + Sync + 'static {
@@ -52,94 +52,140 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     unsafe fn sum(value: Self::Vector) -> Self::Elem;
 }
 
-/// f32 or f64.
+/// Compiles an item for a level: its features, in one place.
+macro_rules! compiled_for {
+    (avx512 $($item:tt)*) => {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+        $($item)*
+    };
+    (avx2 $($item:tt)*) => {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+        $($item)*
+    };
+}
+pub(crate) use compiled_for;
+
+/// f32 or f64, with its lanes at each level.
 pub trait Real: crate::element::Float {
-    /// Runs `kernel` compiled for `level`.
-    fn run_at<K: Kernel<Self>>(level: Level, kernel: K) -> K::Output;
+    type Avx512: Lanes<Elem = Self>;
+    type Avx2: Lanes<Elem = Self>;
+    type Scalar: Lanes<Elem = Self>;
+}
+
+impl Real for f32 {
+    #[cfg(target_arch = "x86_64")]
+    type Avx512 = avx512::F32x16;
+    #[cfg(target_arch = "x86_64")]
+    type Avx2 = avx2::F32x8;
+    #[cfg(not(target_arch = "x86_64"))]
+    type Avx512 = scalar::Scalar<f32>;
+    #[cfg(not(target_arch = "x86_64"))]
+    type Avx2 = scalar::Scalar<f32>;
+    type Scalar = scalar::Scalar<f32>;
+}
+
+impl Real for f64 {
+    #[cfg(target_arch = "x86_64")]
+    type Avx512 = avx512::F64x8;
+    #[cfg(target_arch = "x86_64")]
+    type Avx2 = avx2::F64x4;
+    #[cfg(not(target_arch = "x86_64"))]
+    type Avx512 = scalar::Scalar<f64>;
+    #[cfg(not(target_arch = "x86_64"))]
+    type Avx2 = scalar::Scalar<f64>;
+    type Scalar = scalar::Scalar<f64>;
 }
 
 /// A computation generic over the lanes of `T`.
-pub trait Kernel<T: Real> {
+///
+/// `run` is what a kernel writes; the others compile it for a level. They are methods of the
+/// kernel, not functions of this file, because the Rust compiler keeps a method's code with its
+/// type's module: an edit of one kernel compiles that kernel's code and no other's.
+pub trait Kernel<T: Real>: Sized {
     type Output;
     /// Mark it `#[inline(always)]`: it is compiled inside a function with the level's features.
     ///
     /// # Safety
     /// The CPU has the level of `L`; the kernel's own pointers are valid.
     unsafe fn run<L: Lanes<Elem = T>>(self) -> Self::Output;
-}
 
-/// Runs `kernel` at the current level.
-///
-/// # Safety
-/// What the kernel's own pointers ask.
-pub unsafe fn dispatch<T: Real, K: Kernel<T>>(kernel: K) -> K::Output {
-    T::run_at(isa::level(), kernel)
-}
-
-macro_rules! real {
-    ($elem:ty, $avx512:ty, $avx2:ty, $scalar:ty) => {
-        impl Real for $elem {
-            #[cfg(target_arch = "x86_64")]
-            fn run_at<K: Kernel<Self>>(level: Level, kernel: K) -> K::Output {
-                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-                unsafe fn avx512<K: Kernel<$elem>>(kernel: K) -> K::Output {
-                    // SAFETY: run_at calls this where the machine has AVX-512.
-                    unsafe { kernel.run::<$avx512>() }
-                }
-                #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-                unsafe fn avx2<K: Kernel<$elem>>(kernel: K) -> K::Output {
-                    // SAFETY: run_at calls this where the machine has AVX2.
-                    unsafe { kernel.run::<$avx2>() }
-                }
-                // SAFETY: `isa` never gives a level that the machine lacks; pointers are the caller's promise.
-                unsafe {
-                    match level {
-                        Level::Avx512 => avx512(kernel),
-                        Level::Avx2 => avx2(kernel),
-                        Level::Scalar => kernel.run::<$scalar>(),
-                    }
-                }
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            fn run_at<K: Kernel<Self>>(_level: Level, kernel: K) -> K::Output {
-                // SAFETY: scalar code needs nothing of the CPU; pointers are the caller's promise.
-                unsafe { kernel.run::<$scalar>() }
-            }
+    compiled_for! { avx512
+        /// # Safety
+        /// The CPU has AVX-512; the kernel's own pointers are valid.
+        unsafe fn run_avx512(self) -> Self::Output {
+            // SAFETY: passed on.
+            unsafe { self.run::<T::Avx512>() }
         }
-    };
+    }
+    compiled_for! { avx2
+        /// # Safety
+        /// The CPU has AVX2; the kernel's own pointers are valid.
+        unsafe fn run_avx2(self) -> Self::Output {
+            // SAFETY: passed on.
+            unsafe { self.run::<T::Avx2>() }
+        }
+    }
 }
-#[cfg(target_arch = "x86_64")]
-real!(f32, avx512::F32x16, avx2::F32x8, scalar::Scalar<f32>);
-#[cfg(target_arch = "x86_64")]
-real!(f64, avx512::F64x8, avx2::F64x4, scalar::Scalar<f64>);
-#[cfg(not(target_arch = "x86_64"))]
-real!(f32, (), (), scalar::Scalar<f32>);
-#[cfg(not(target_arch = "x86_64"))]
-real!(f64, (), (), scalar::Scalar<f64>);
 
-/// A computation that is only vectorised by the compiler, for any element types.
-pub trait Vectorised {
+/// Runs `kernel` compiled for `level`. Who makes a kernel promises that its pointers are valid.
+#[inline]
+pub fn run_at<T: Real, K: Kernel<T>>(level: Level, kernel: K) -> K::Output {
+    // SAFETY: `isa` never gives a level that the machine lacks; pointers are the maker's promise.
+    unsafe {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => kernel.run_avx512(),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => kernel.run_avx2(),
+            _ => kernel.run::<T::Scalar>(),
+        }
+    }
+}
+
+/// A computation that is only vectorised by the compiler, for any element types. Its methods are
+/// as [`Kernel`]'s.
+pub trait Vectorised: Sized {
     type Output;
     /// Mark it `#[inline(always)]`.
     ///
     /// # Safety
     /// The kernel's own pointers are valid.
     unsafe fn run(self) -> Self::Output;
+
+    compiled_for! { avx512
+        /// # Safety
+        /// The CPU has AVX-512; the kernel's own pointers are valid.
+        unsafe fn run_avx512(self) -> Self::Output {
+            // SAFETY: passed on.
+            unsafe { self.run() }
+        }
+    }
+    compiled_for! { avx2
+        /// # Safety
+        /// The CPU has AVX2; the kernel's own pointers are valid.
+        unsafe fn run_avx2(self) -> Self::Output {
+            // SAFETY: passed on.
+            unsafe { self.run() }
+        }
+    }
 }
 
 /// Runs `task` compiled for `level`.
 ///
 /// # Safety
 /// What the task's own pointers ask.
+#[inline]
 pub unsafe fn vectorise_at<V: Vectorised>(level: Level, task: V) -> V::Output {
-    struct Adapter<V>(V);
-    impl<V: Vectorised> Kernel<f32> for Adapter<V> {
-        type Output = V::Output;
-        #[inline(always)]
-        unsafe fn run<L: Lanes<Elem = f32>>(self) -> V::Output {
-            // SAFETY: passed on.
-            unsafe { self.0.run() }
+    // SAFETY: as in `run_at`.
+    unsafe {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => task.run_avx512(),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => task.run_avx2(),
+            _ => task.run(),
         }
     }
-    f32::run_at(level, Adapter(task))
 }

@@ -6,7 +6,7 @@ use super::Matrix;
 use crate::element::Element;
 use crate::error::Result;
 use crate::isa::Level;
-use crate::lanes::{Kernel, Lanes, Real};
+use crate::lanes::{Kernel, Lanes, Real, run_at};
 use crate::scratch::Scratch;
 
 /// Depth of a block: a panel of `b` takes most of the first-level cache.
@@ -37,7 +37,7 @@ pub fn multiply<T: Real>(
     if out.col_stride != 1 {
         return multiply(level, &out.transposed(), &b.transposed(), &a.transposed(), alpha, accumulate);
     }
-    T::run_at(level, Product { out: *out, a: *a, b: *b, alpha, accumulate })
+    run_at(level, Product { out: *out, a: *a, b: *b, alpha, accumulate })
 }
 
 struct Product<T> {

@@ -4,7 +4,7 @@
 use super::Matrix;
 use crate::error::Result;
 use crate::isa::Level;
-use crate::lanes::{Kernel, Lanes, Real};
+use crate::lanes::{Kernel, Lanes, Real, run_at};
 use crate::scratch::Scratch;
 
 /// Rows, or columns, that one pass reads side by side.
@@ -27,7 +27,7 @@ pub fn multiply<T: Real>(
         unsafe { *factors.ptr().add(row) = *b.at(row, 0) };
     }
     let sums = Scratch::<T>::new(a.rows)?;
-    T::run_at(level, Product { sums: sums.ptr(), a: *a, factors: factors.ptr() });
+    run_at(level, Product { sums: sums.ptr(), a: *a, factors: factors.ptr() });
     for row in 0..a.rows {
         // SAFETY: `out` has as many rows as `a`.
         unsafe {

@@ -1,13 +1,12 @@
 //! What a row of the table is made of.
 
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::isa::Level;
-use crate::lanes::{Vectorised, vectorise_at};
+use crate::lanes::compiled_for;
 use crate::view::{Attrs, View};
 
 /// One op.
@@ -76,8 +75,8 @@ pub trait Expression: Sync {
     fn divides(&self) -> bool;
 }
 
-/// The expression of a row over `T`, as the table's macro writes it.
-pub trait Apply<T: Compute, const ARITY: usize> {
+/// The expression of a row over `T`, as the table's macro writes it, and the loop over a block.
+pub trait Apply<T: Compute, const ARITY: usize>: Sized {
     type Out: Stored;
     fn apply(inputs: [T; ARITY], scalars: [T; SCALARS]) -> Self::Out;
     /// Whether `apply` is not good enough for these inputs.
@@ -89,78 +88,92 @@ pub trait Apply<T: Compute, const ARITY: usize> {
     fn apply_rare(inputs: [T; ARITY], scalars: [T; SCALARS]) -> Self::Out {
         Self::apply(inputs, scalars)
     }
+
+    /// # Safety
+    /// The inputs are valid for reading `count` elements, the output for writing as many; so for
+    /// its forms for a level, where the CPU has that level. Why they are methods:
+    /// [`crate::lanes::Kernel`].
+    #[inline(always)]
+    unsafe fn run(count: usize, inputs: [*const T; ARITY], output: *mut Self::Out, scalars: [T; SCALARS]) {
+        // SAFETY: `index < count`, for which the caller promised the pointers valid.
+        let values = |index| unsafe { std::array::from_fn(|input: usize| *inputs[input].add(index)) };
+        let mut rare = false;
+        for index in 0..count {
+            let values = values(index);
+            rare |= Self::is_rare(values);
+            // SAFETY: as above.
+            unsafe { *output.add(index) = Self::apply(values, scalars) };
+        }
+        if rare {
+            for index in (0..count).filter(|&index| Self::is_rare(values(index))) {
+                // SAFETY: as above.
+                unsafe { *output.add(index) = Self::apply_rare(values(index), scalars) };
+            }
+        }
+    }
+    compiled_for! { avx512
+        /// # Safety
+        /// As for `run`.
+        unsafe fn run_avx512(count: usize, inputs: [*const T; ARITY], output: *mut Self::Out, scalars: [T; SCALARS]) {
+            // SAFETY: passed on.
+            unsafe { Self::run(count, inputs, output, scalars) }
+        }
+    }
+    compiled_for! { avx2
+        /// # Safety
+        /// As for `run`.
+        unsafe fn run_avx2(count: usize, inputs: [*const T; ARITY], output: *mut Self::Out, scalars: [T; SCALARS]) {
+            // SAFETY: passed on.
+            unsafe { Self::run(count, inputs, output, scalars) }
+        }
+    }
+
+    /// See [`Block::run`].
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn run_block(level: Level, count: usize, inputs: [*const u8; INPUTS], output: *mut u8, scalars: &Scalars) {
+        let run = match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => Self::run_avx512,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => Self::run_avx2,
+            _ => Self::run,
+        };
+        let scalars = std::array::from_fn(|at| T::from_scalar(scalars.floats[at], scalars.ints[at]));
+        let inputs: [*const T; ARITY] = std::array::from_fn(|input| inputs[input].cast());
+        let output: *mut Self::Out = output.cast();
+        // The compiler vectorises the loop where the output is apart from every input, which it
+        // checks first. In place, pieces go through a buffer, so that the check holds.
+        let mut buffer = [MaybeUninit::<Self::Out>::uninit(); IN_PLACE];
+        let in_place = inputs.iter().any(|input| input.addr() == output.addr());
+        let piece = if in_place { IN_PLACE } else { count };
+        let mut done = 0;
+        while done < count {
+            let count = piece.min(count - done);
+            let target = if in_place { buffer.as_mut_ptr().cast() } else { output };
+            let inputs = inputs.map(|input| input.wrapping_add(done));
+            // SAFETY: the caller's promise about the pointers; the buffer holds a piece; `isa`
+            // never gives a level that the machine lacks.
+            unsafe {
+                run(count, inputs, target, scalars);
+                if in_place {
+                    target.copy_to_nonoverlapping(output.add(done), count);
+                }
+            }
+            done += count;
+        }
+    }
 }
 
 impl Block {
     pub const fn of<A: Apply<T, ARITY>, T: Compute, const ARITY: usize>() -> Self {
-        Self { arity: ARITY, input: T::DTYPE, output: A::Out::DTYPE, run: run_block::<A, T, ARITY> }
+        Self { arity: ARITY, input: T::DTYPE, output: A::Out::DTYPE, run: A::run_block }
     }
 }
 
 /// Elements of an in-place op's piece.
 const IN_PLACE: usize = 256;
-
-/// See [`Block::run`].
-unsafe fn run_block<A: Apply<T, ARITY>, T: Compute, const ARITY: usize>(
-    level: Level,
-    count: usize,
-    inputs: [*const u8; INPUTS],
-    output: *mut u8,
-    scalars: &Scalars,
-) {
-    struct Task<A, T, O, const ARITY: usize> {
-        count: usize,
-        inputs: [*const T; ARITY],
-        output: *mut O,
-        scalars: [T; SCALARS],
-        expression: PhantomData<A>,
-    }
-    impl<A: Apply<T, ARITY>, T: Compute, const ARITY: usize> Vectorised for Task<A, T, A::Out, ARITY> {
-        type Output = ();
-        #[inline(always)]
-        unsafe fn run(self) {
-            let Self { count, inputs, output, scalars, .. } = self;
-            // SAFETY: `index < count`, for which the caller promised the pointers valid.
-            let values = |index| unsafe { std::array::from_fn(|input: usize| *inputs[input].add(index)) };
-            let mut rare = false;
-            for index in 0..count {
-                let values = values(index);
-                rare |= A::is_rare(values);
-                // SAFETY: as above.
-                unsafe { *output.add(index) = A::apply(values, scalars) };
-            }
-            if rare {
-                for index in (0..count).filter(|&index| A::is_rare(values(index))) {
-                    // SAFETY: as above.
-                    unsafe { *output.add(index) = A::apply_rare(values(index), scalars) };
-                }
-            }
-        }
-    }
-    let scalars = std::array::from_fn(|at| T::from_scalar(scalars.floats[at], scalars.ints[at]));
-    let inputs: [*const T; ARITY] = std::array::from_fn(|input| inputs[input].cast());
-    let output: *mut A::Out = output.cast();
-    // The compiler vectorises the loop where the output is apart from every input, which it checks
-    // first. In place, pieces go through a buffer, so that the check holds.
-    let mut buffer = [MaybeUninit::<A::Out>::uninit(); IN_PLACE];
-    let in_place = inputs.iter().any(|input| input.addr() == output.addr());
-    let piece = if in_place { IN_PLACE } else { count };
-    let mut done = 0;
-    while done < count {
-        let count = piece.min(count - done);
-        let target = if in_place { buffer.as_mut_ptr().cast() } else { output };
-        let inputs = inputs.map(|input| input.wrapping_add(done));
-        let task = Task::<A, T, A::Out, ARITY> { count, inputs, output: target, scalars, expression: PhantomData };
-        // SAFETY: the caller's promise about the pointers is the task's; the buffer holds a piece.
-        unsafe {
-            vectorise_at(level, task);
-            if in_place {
-                target.copy_to_nonoverlapping(output.add(done), count);
-            }
-        }
-        done += count;
-    }
-}
 
 /// Declares the ops; the grammar is described at the head of `table.rs`.
 macro_rules! table {
@@ -182,26 +195,26 @@ macro_rules! table {
         pub enum Op { $($name,)* $($kernel,)* }
 
         mod expressions {
-            use super::*;
-            $(
-                #[allow(non_camel_case_types, reason = "a row's name is the op's name")]
-                pub struct $name;
-                table!(@apply $name $arity $set ($($out)?) ($($input),+) $scalars => $body $(, $rare, $slow)?);
-                impl Expression for $name {
+            // A module a row: the compiler builds modules apart, in parallel and only where edited.
+            $(pub mod $name {
+                use super::super::*;
+                pub struct Pointwise;
+                table!(@apply Pointwise $arity $set ($($out)?) ($($input),+) $scalars => $body $(, $rare, $slow)?);
+                impl Expression for Pointwise {
                     fn block(&self, compute: DType) -> Option<Block> {
-                        table!(@block $set compute $name (table!(@arity $arity)))
+                        table!(@block $set compute Pointwise (table!(@arity $arity)))
                     }
                     fn divides(&self) -> bool {
                         table!(@divides $($row_flag)?)
                     }
                 }
-            )*
+            })*
         }
 
         pub static OPS: &[Row] = &[
             $(Row {
                 name: stringify!($name),
-                entry: Entry::Pointwise(&expressions::$name),
+                entry: Entry::Pointwise(&expressions::$name::Pointwise),
                 outputs: Outputs::Count(1),
                 random: false,
             },)*
