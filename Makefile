@@ -10,7 +10,7 @@ export MAX_JOBS ?= 2
 export CARGO_BUILD_JOBS ?= $(MAX_JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench build dev clean
+.PHONY: help demo test check conformance bench build dev clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -36,6 +36,10 @@ check: $(READY)
 	$(BIN)/python -m mypy
 	$(BIN)/python tests/arrows.py
 	$(BIN)/python tests/file_sizes.py
+
+## make conformance   PyTorch's databases of ops, all of them; goes on where it was stopped; writes docs/ops.md
+conformance: build
+	PYTHONPATH=tests $(BIN)/python -m conformance.run --write docs/ops.md
 
 ## make bench   measure against the CPU, and rewrite the tables of docs/performance.md
 bench: build

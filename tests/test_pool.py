@@ -92,3 +92,7 @@ def test_errors():
     check_error(lambda x: F.avg_pool2d(x, 9), numbers(1, 4, 4))
     check_error(lambda x: F.avg_pool2d(x, 2, divisor_override=0), numbers(1, 4, 4))
     check_error(lambda x: F.adaptive_avg_pool2d(x, (2, 2)), numbers(1, 0, 4))
+
+
+def test_average_pool_by_a_negative_divisor():
+    check(lambda x: F.avg_pool2d(x, 2, divisor_override=-2), numbers(1, 2, 6, 6), grad=True)

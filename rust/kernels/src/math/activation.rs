@@ -34,7 +34,10 @@ pub trait Activation: Float {
 
     #[inline(always)]
     fn logit(self, eps: Self) -> Self {
-        let clamped = self.max(eps).min(Self::ONE.sub(eps));
+        // The bounds cross where eps is above a half: the lower one is asked first, as PyTorch asks.
+        let high = Self::ONE.sub(eps);
+        let below_high = if self > high { high } else { self };
+        let clamped = if self < eps { eps } else { below_high };
         let inside = if eps < Self::ZERO { self } else { clamped };
         inside.div(Self::ONE.sub(inside)).ln()
     }

@@ -49,13 +49,13 @@ impl Axis {
 struct Windows {
     rows: Axis,
     columns: Axis,
-    divisor: Option<usize>,
+    divisor: Option<i64>,
 }
 
 impl Windows {
     fn fixed(window: &Window, attrs: &Attrs<'_>, inputs: &Images, outputs: &Images) -> Self {
         let axis = |axis| Axis::fixed(window, axis, inputs.sizes[2 + axis], outputs.sizes[2 + axis], attrs.flag(6));
-        let divisor = (attrs.int(7) != 0).then_some(attrs.int(7) as usize);
+        let divisor = (attrs.int(7) != 0).then_some(attrs.int(7));
         Self { rows: axis(0), columns: axis(1), divisor }
     }
 
@@ -67,7 +67,7 @@ impl Windows {
     /// A window that holds nothing is divided by one: its sum is zero.
     fn divisor<T: Float>(&self, row: usize, column: usize) -> T {
         let count = self.rows.counts[row] * self.columns.counts[column];
-        T::from_f64(self.divisor.unwrap_or(count.max(1)) as f64)
+        T::from_f64(self.divisor.unwrap_or(count.max(1) as i64) as f64)
     }
 }
 

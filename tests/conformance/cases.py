@@ -1,0 +1,94 @@
+"""Every case of the suite, one question about one op in one dtype, and which are known to fail."""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import rustorch_device  # noqa: F401  before PyTorch's test modules, whose list of devices freezes
+
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int64": torch.int64,
+    "int32": torch.int32,
+    "int16": torch.int16,
+    "int8": torch.int8,
+    "uint8": torch.uint8,
+    "bool": torch.bool,
+    "complex64": torch.complex64,
+}
+EXPECTED_FAILURES = Path(__file__).parent / "expected_failures.toml"
+
+
+@dataclass(frozen=True)
+class Case:
+    op: str
+    check: str
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.op} {self.check} {self.dtype}"
+
+
+@dataclass
+class Result:
+    """How a case went. `fallbacks` counts the calls of ops that had no Rust kernel."""
+
+    outcome: str  # "pass", "fail", "crash", or "not dense": the op's samples are sparse tensors
+    message: str = ""
+    fallbacks: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def native(self) -> bool:
+        return self.outcome == "pass" and not self.fallbacks
+
+
+@cache
+def ops() -> dict[str, Any]:
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    return {op.full_name: op for op in op_db}
+
+
+@cache
+def expected_failures() -> dict[str, str]:
+    """The reason of each case that is known to fail. Every other case passes, and these do not."""
+    table = tomllib.loads(EXPECTED_FAILURES.read_text())
+    reasons = {}
+    for entry in table.get("expected", []):
+        for case in entry["cases"]:
+            assert case not in reasons, f"listed twice: {case}"
+            reasons[case] = entry["reason"]
+    return reasons
+
+
+def cases(op: str) -> Iterator[Case]:
+    from conformance.checks import applicable
+
+    for check, dtypes in applicable(ops()[op]):
+        for name, dtype in DTYPES.items():
+            if dtype in dtypes:
+                yield Case(op, check, name)
+
+
+def run_case(case: Case, limit: int) -> Result:
+    from conformance.checks import CHECKS
+    from conformance.inputs import NotDense
+
+    torch.rustorch.reset_fallback_counts()
+    try:
+        CHECKS[case.check](ops()[case.op], DTYPES[case.dtype], limit)
+        outcome, message = "pass", ""
+    except NotDense as error:
+        outcome, message = "not dense", str(error)
+    except Exception as error:
+        outcome, message = "fail", f"{type(error).__name__}: {error}"
+    # Half-made outputs of a failed call may be anything; the next case starts afresh.
+    return Result(outcome, message[:400], torch.rustorch.fallback_counts())

@@ -1,0 +1,147 @@
+"""Runs a call on the CPU and on rustorch: the same values, dtypes and shapes, or the same error."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.utils._pytree import tree_flatten
+
+from conformance.inputs import DEVICE, Mover
+
+#: (rtol, atol) by dtype. Half types round every result, and sums of them in another order differ.
+TOLERANCE = {
+    torch.float64: (1e-7, 1e-7),
+    torch.float32: (1.3e-5, 1e-5),
+    torch.float16: (4e-3, 2e-3),
+    torch.bfloat16: (3.2e-2, 1.6e-2),
+    torch.complex64: (1.3e-5, 1e-5),
+    torch.complex128: (1e-7, 1e-7),
+    torch.complex32: (4e-3, 2e-3),
+}
+
+
+class Different(AssertionError):
+    """rustorch did not do what the CPU did."""
+
+
+@dataclass
+class Outcome:
+    """What a call gave: a value, or the exception that it raised."""
+
+    value: Any = None
+    error: Exception | None = None
+
+    @classmethod
+    def of(cls, call: Callable[[], Any], device: str = "cpu") -> "Outcome":
+        # Ops that make tensors, such as `arange`, make them on the default device.
+        with warnings.catch_warnings(), torch.device(device):
+            warnings.simplefilter("ignore")
+            torch.manual_seed(0)
+            try:
+                return cls(value=call())
+            except Exception as error:
+                return cls(error=error)
+
+
+def one_line(value: object, width: int = 200) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def assert_same(actual: Any, expected: Any, values: bool = True) -> None:
+    """`actual`, of rustorch, is `expected`, of the CPU. Without `values`, all but the numbers."""
+    mine, shape = tree_flatten(actual)
+    theirs, wanted = tree_flatten(expected)
+    if len(mine) != len(theirs):
+        raise Different(f"{shape} where the CPU gives {wanted}")
+    for left, right in zip(mine, theirs, strict=True):
+        if isinstance(right, torch.Tensor):
+            _assert_same_tensor(left, right, values)
+        elif isinstance(right, float | complex | int) and not isinstance(right, bool):
+            if values:
+                torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5, equal_nan=True)
+        elif isinstance(right, torch.device):
+            if left.type != DEVICE:
+                raise Different(f"device {left}")
+        elif values and left != right:
+            raise Different(f"{left!r} where the CPU gives {right!r}")
+
+
+def _assert_same_tensor(mine: Any, theirs: torch.Tensor, values: bool) -> None:
+    if not isinstance(mine, torch.Tensor):
+        raise Different(f"{type(mine)} where the CPU gives a tensor")
+    if mine.device.type != DEVICE:
+        raise Different(f"the result is on {mine.device}")
+    if mine.dtype != theirs.dtype or mine.shape != theirs.shape:
+        raise Different(
+            f"{mine.dtype} of shape {tuple(mine.shape)} where the CPU gives {theirs.dtype} of {tuple(theirs.shape)}"
+        )
+    if theirs.layout != torch.strided or mine.layout != torch.strided:
+        raise Different(f"layouts {mine.layout} and {theirs.layout}")
+    if values:
+        rtol, atol = TOLERANCE.get(theirs.dtype, (0.0, 0.0))
+        # Sums whose terms cancel are as exact as their terms.
+        if atol:
+            sizes = theirs.detach().abs().double().nan_to_num(0, 0, 0)
+            atol *= max(1.0, sizes.max().item() if sizes.numel() else 0.0)
+        mine, theirs = mine.detach().cpu().resolve_conj().resolve_neg(), theirs.detach()
+        try:
+            torch.testing.assert_close(mine, theirs, rtol=rtol, atol=atol, equal_nan=True)
+        except AssertionError as error:
+            raise Different(one_line(error)) from None
+
+
+def assert_same_outcome(actual: Outcome, expected: Outcome, values: bool = True) -> None:
+    if expected.error is not None:
+        if actual.error is None:
+            raise Different(f"no error where the CPU raises {type(expected.error).__name__}: {expected.error}")
+        if not isinstance(actual.error, type(expected.error)):
+            raise Different(
+                f"{type(actual.error).__name__} ({one_line(actual.error)}) where the CPU raises "
+                f"{type(expected.error).__name__} ({one_line(expected.error)})"
+            )
+    elif actual.error is not None:
+        raise Different(f"{type(actual.error).__name__}: {one_line(actual.error)}") from actual.error
+    else:
+        assert_same(actual.value, expected.value, values)
+
+
+def compare(call: Callable[..., Any], arguments: Any, *, values: bool = True) -> Outcome:
+    """`call(arguments)` does on rustorch what it does on the CPU; gives what it did on the CPU.
+
+    Where the CPU itself gives other numbers for another seed, numbers are not compared: the two
+    devices have generators of their own.
+    """
+    expected = Outcome.of(lambda: call(Mover("cpu")(arguments)))
+    actual = Outcome.of(lambda: call(Mover(DEVICE)(arguments)), DEVICE)
+    try:
+        assert_same_outcome(actual, expected, values)
+    except AssertionError:
+        if expected.error is not None or actual.error is not None or not draws(call, arguments, expected):
+            raise
+        assert_same_outcome(actual, expected, values=False)
+    return expected
+
+
+def draws(call: Callable[..., Any], arguments: Any, before: Outcome) -> bool:
+    """Whether another seed gives other numbers on the CPU."""
+    # The database's wrappers of random ops seed again before each call.
+    seed_again = torch.manual_seed
+    for offset in range(1, 11):
+        with (
+            warnings.catch_warnings(),
+            mock.patch.object(torch, "manual_seed", lambda seed, offset=offset: seed_again(seed + offset)),
+        ):
+            warnings.simplefilter("ignore")
+            torch.manual_seed(0)
+            again = call(Mover("cpu")(arguments))
+        for left, right in zip(tree_flatten(again)[0], tree_flatten(before.value)[0], strict=True):
+            if isinstance(left, torch.Tensor):
+                if not torch.allclose(left, right, rtol=0, atol=0, equal_nan=True):
+                    return True
+            elif left != right and left == left:
+                return True
+    return False

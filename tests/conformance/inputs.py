@@ -1,0 +1,61 @@
+"""The arguments of a call, copied: strides, storage shared between tensors, and lazy bits kept."""
+
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+DEVICE = "rustorch"
+
+
+class NotDense(Exception):
+    """The call has a tensor that no rustorch tensor can stand for (sparse, quantised, nested)."""
+
+
+class Mover:
+    """Copies tensors to `device`. Tensors that share memory share it there too."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.storages: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+
+    def storage(self, original: torch.UntypedStorage) -> torch.UntypedStorage:
+        key = original._cdata
+        if key not in self.storages:
+            whole = torch.empty(0, dtype=torch.uint8, device=original.device).set_(original)
+            copy = whole.clone() if self.device == "cpu" else whole.to(self.device)
+            # The original is kept, so that its address names no other storage meanwhile.
+            self.storages[key] = (original, copy.untyped_storage())
+        return self.storages[key][1]
+
+    def tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+            raise NotDense(f"a tensor of layout {tensor.layout}")
+        wanted, bare = tensor.requires_grad, tensor.detach()
+        conjugate, negative = bare.is_conj(), bare.is_neg()
+        bare = bare.conj() if conjugate else bare
+        bare = torch._neg_view(bare) if negative else bare
+        moved = torch.empty(0, dtype=bare.dtype, device=self.device)
+        moved.set_(self.storage(bare.untyped_storage()), bare.storage_offset(), bare.size(), bare.stride())
+        moved = torch._neg_view(moved) if negative else moved
+        moved = moved.conj() if conjugate else moved
+        if isinstance(tensor, torch.nn.Parameter):
+            return torch.nn.Parameter(moved, requires_grad=wanted)
+        return moved.requires_grad_(wanted)
+
+    def value(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self.tensor(value)
+        if isinstance(value, torch.device) or (isinstance(value, str) and value == "cpu"):
+            return torch.device(self.device)
+        return value
+
+    def __call__(self, tree: Any) -> Any:
+        return tree_map(self.value, tree)
+
+
+def evenly(items: list[Any], limit: int) -> list[Any]:
+    """At most `limit` of the items, the first and the last among them."""
+    if len(items) <= limit:
+        return items
+    return [items[round(index * (len(items) - 1) / (limit - 1))] for index in range(limit)]

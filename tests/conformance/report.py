@@ -1,0 +1,115 @@
+"""What the results say: surprises, coverage, and the page docs/ops.md."""
+
+import fnmatch
+from collections import Counter
+from pathlib import Path
+
+from conformance.cases import DTYPES, Result
+
+Results = dict[str, dict[str, Result]]
+
+#: Left out of the totals that the project is measured by.
+SPECIALISED = ("linalg.*", "fft.*", "sparse.*", "special.*", "signal.*", "jiterator*")
+
+
+def is_specialised(op: str) -> bool:
+    return any(fnmatch.fnmatch(op.removeprefix("masked."), pattern) for pattern in SPECIALISED)
+
+
+def surprises(results: Results, expected: dict[str, str]) -> list[str]:
+    """Cases that failed though nothing says so, and cases that passed though they should fail."""
+    wrong = []
+    for op, cases in results.items():
+        for case, result in cases.items():
+            name = f"{op} {case}"
+            failed = result.outcome in ("fail", "crash")
+            if failed and name not in expected:
+                wrong.append(f"FAILED {name}: {result.message}")
+            elif not failed and name in expected:
+                wrong.append(f"PASSED {name}, expected to fail: {expected[name]}")
+    return wrong
+
+
+def totals(results: Results, case: str, specialised: bool) -> tuple[int, int]:
+    """How many ops are native in `case` ("forward float32"), of how many that have it."""
+    known = [
+        cases[case]
+        for op, cases in results.items()
+        if case in cases and is_specialised(op) == specialised and cases[case].outcome != "not dense"
+    ]
+    return sum(result.native for result in known), len(known)
+
+
+def share(native: int, count: int) -> str:
+    return f"{native} of {count} ({100 * native / max(count, 1):.1f} %)"
+
+
+def coverage(results: Results) -> str:
+    """What is not native in f32, and the aten ops that fell back."""
+    lines = ["# Native in f32 (no fallback counted, results agree)", ""]
+    for case in ("forward float32", "backward float32"):
+        for specialised in (False, True):
+            which = "linalg, fft, sparse, special, signal, jiterator" if specialised else "the measured ops"
+            lines.append(f"{case}, {which}: {share(*totals(results, case, specialised))}")
+    for case in ("forward float32", "backward float32"):
+        causes: Counter[str] = Counter()
+        rows = []
+        for op, cases in results.items():
+            result = cases.get(case)
+            if result is None or result.native or is_specialised(op):
+                continue
+            # A backward that lacks only what forward lacks is listed with forward.
+            forward = cases.get("forward float32")
+            known = set(forward.fallbacks) if case.startswith("backward") and forward else set()
+            names = sorted(name.removeprefix("aten::") for name in result.fallbacks if name not in known)
+            if not names and result.outcome == "pass":
+                continue
+            causes.update(names)
+            failure = "" if result.outcome == "pass" else f" **{result.outcome}: {result.message[:160]}**"
+            rows.append(f"- {op}: {', '.join(names)}{failure}")
+        lines += ["", f"## {case}: aten ops by the entries that they keep from being native", ""]
+        lines += [f"- {name}: {count}" for name, count in causes.most_common()]
+        lines += ["", f"## {case}: entries", "", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def mark(result: Result | None) -> str:
+    if result is None:
+        return ""
+    if result.outcome != "pass":
+        return "✗"
+    return "●" if not result.fallbacks else "○"
+
+
+def write_ops_page(path: Path, results: Results) -> None:
+    heads = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16", "complex64": "c64"}
+    columns = [heads.get(name, name.replace("uint", "u").replace("int", "i")) for name in DTYPES]
+    lines = [
+        "# Ops",
+        "",
+        "PyTorch's database of ops (`op_db`), run on rustorch and compared with the CPU.",
+        "`make conformance` writes this page.",
+        "",
+        "● native: every kernel that ran is Rust · ○ fallback: PyTorch's CPU kernel ran, over the same memory ·",
+        "✗ not supported, or different from the CPU (`tests/conformance/expected_failures.toml` says why) ·",
+        "blank: PyTorch's CPU does not have it either",
+        "",
+        "## Totals",
+        "",
+        "| | native |",
+        "|---|---|",
+    ]
+    for specialised, which in ((False, ""), (True, ", of linalg, fft, sparse, special, signal and jiterator")):
+        for check in ("forward", "backward"):
+            native, count = totals(results, f"{check} float32", specialised)
+            lines.append(f"| f32 {check}{which} | {share(native, count)} |")
+    lines += ["", "| forward, all ops | native | fallback | not supported |", "|---|---|---|---|"]
+    for name, column in zip(DTYPES, columns, strict=True):
+        marks = Counter(mark(cases.get(f"forward {name}")) for cases in results.values())
+        lines.append(f"| {column} | {marks['●']} | {marks['○']} | {marks['✗']} |")
+    lines += ["", "## Op by op", "", f"| op | {' | '.join(columns)} | f32 backward |"]
+    lines.append("|---" * (len(columns) + 2) + "|")
+    for op, cases in sorted(results.items()):
+        marks_of_op = [mark(cases.get(f"forward {name}")) for name in DTYPES]
+        lines.append(f"| `{op}` | {' | '.join(marks_of_op)} | {mark(cases.get('backward float32'))} |")
+    path.write_text("\n".join(lines) + "\n")
