@@ -22,30 +22,38 @@ MAX_PLANS = 32
 listeners: list[list[GraphReport]] = []
 
 
+def compile_graph(module: GraphModule, kind: str) -> Callable[[list[Any]], list[Any]]:
+    """A function that runs the graph: it takes the arguments as a list, which it empties, and gives
+    the results as a list. A new set of argument shapes imports the graph anew.
+
+    Args:
+        module: a graph of aten ops, whose output is a list or tuple.
+        kind: what reports call it: "forward", "backward" or "inference".
+    """
+    plans: list[Plan] = []
+
+    def run(arguments: list[Any]) -> list[Any]:
+        for plan in plans:
+            results = plan.run(arguments)
+            if results is not None:
+                arguments.clear()
+                return results
+        report = GraphReport(kind)
+        plan, results = Importer(module, arguments, report).run()
+        plans.insert(0, plan)
+        del plans[MAX_PLANS:]
+        for listener in listeners:
+            listener.append(report)
+        arguments.clear()
+        return results
+
+    # AOTAutograd then hands its arguments over in a list that is emptied, which frees them early.
+    run._boxed_call = True  # type: ignore[attr-defined]
+    return run
+
+
 def _compiler(kind: str) -> Callable[[GraphModule, Sequence[Any]], Callable[[list[Any]], list[Any]]]:
-    def compile_graph(module: GraphModule, _examples: Sequence[Any]) -> Callable[[list[Any]], list[Any]]:
-        plans: list[Plan] = []
-
-        def run(arguments: list[Any]) -> list[Any]:
-            for plan in plans:
-                results = plan.run(arguments)
-                if results is not None:
-                    arguments.clear()
-                    return results
-            report = GraphReport(kind)
-            plan, results = Importer(module, arguments, report).run()
-            plans.insert(0, plan)
-            del plans[MAX_PLANS:]
-            for listener in listeners:
-                listener.append(report)
-            arguments.clear()
-            return results
-
-        # AOTAutograd then hands its arguments over in a list that is emptied, which frees them early.
-        run._boxed_call = True  # type: ignore[attr-defined]
-        return run
-
-    return compile_graph
+    return lambda module, _examples: compile_graph(module, kind)
 
 
 def rust_backend(module: GraphModule, examples: list[torch.Tensor], **_options: Any) -> Callable[..., Any]:

@@ -17,8 +17,10 @@ ALL = [*FLOATS, *INTEGERS, torch.bool]
 def on_device(value: Any) -> Any:
     """The same value with its tensors moved, strides kept."""
     if isinstance(value, torch.Tensor):
-        moved = torch.empty_strided(value.size(), value.stride(), dtype=value.dtype, device=DEVICE)
-        moved.copy_(value.detach())
+        # What a dimension repeats is moved once.
+        once = value.detach()[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride())]
+        moved = torch.empty_strided(once.size(), once.stride(), dtype=value.dtype, device=DEVICE)
+        moved = moved.copy_(once).expand(value.size())
         return moved.requires_grad_(value.requires_grad)
     if isinstance(value, (list, tuple)):
         return type(value)(on_device(item) for item in value)

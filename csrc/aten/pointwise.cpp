@@ -66,17 +66,40 @@ void launch_dense(Op op, c10::ArrayRef<const at::Tensor*> tensors, const ScalarA
   launch_pointwise(op, operands, tensors.back()->scalar_type(), scalars);
 }
 
-void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArguments& scalars, int inputs) {
+// The iterator's operands in the row's order: the output, then the call's tensors where they are in
+// the iterator.
+static c10::SmallVector<int, 4> operand_order(const at::TensorIteratorBase& iterator,
+                                              c10::ArrayRef<const at::Tensor*> inputs) {
+  c10::SmallVector<int, 4> order{0};
+  if (inputs.empty()) {
+    for (int at = 1; at < iterator.ntensors(); ++at) {
+      order.push_back(at);
+    }
+    return order;
+  }
+  for (const at::Tensor* input : inputs) {
+    int at = 1;
+    while (at < iterator.ntensors() && !iterator.tensor_base(at).is_same(*input)) {
+      ++at;
+    }
+    TORCH_INTERNAL_ASSERT(at < iterator.ntensors(), "rustorch: an operand is missing from the iterator");
+    order.push_back(at);
+  }
+  return order;
+}
+
+void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArguments& scalars,
+                     c10::ArrayRef<const at::Tensor*> inputs) {
   if (iterator.numel() == 0) {
     return;
   }
   const auto rank = static_cast<size_t>(iterator.ndim());
   const auto shape = iterator.shape();
-  const int count = inputs < 0 ? iterator.ntensors() : std::min(iterator.ntensors(), inputs + 1);
-  c10::SmallVector<int64_t, 24> strides(rank * count);
+  const auto order = operand_order(iterator, inputs);
+  c10::SmallVector<int64_t, 24> strides(rank * order.size());
   c10::SmallVector<Operand, 4> operands;
-  for (int at = 0; at < count; ++at) {
-    int64_t* of_operand = strides.data() + rank * at;
+  for (const int at : order) {
+    int64_t* of_operand = strides.data() + rank * operands.size();
     const int64_t size = static_cast<int64_t>(iterator.element_size(at));
     const auto bytes = iterator.strides(at);
     for (size_t dim = 0; dim < rank; ++dim) {

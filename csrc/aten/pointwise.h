@@ -19,9 +19,11 @@ struct ScalarArguments {
   void add(const at::Scalar& scalar);
 };
 
-// Launches `op` over the iterator's operands, output first. `inputs` limits them to the call's own
-// tensors: some metas add a number as one more, which the row takes as a scalar.
-void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArguments& scalars = {}, int inputs = -1);
+// Launches `op` over the iterator's operands, output first. `inputs` are the call's own tensors, in
+// the row's order: some metas give the iterator another order (threshold_backward), or add a number
+// as one more operand, which the row takes as a scalar. Without them the iterator's order is right.
+void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArguments& scalars = {},
+                     c10::ArrayRef<const at::Tensor*> inputs = {});
 
 // A dense launch of `op` over tensors of one shape and dtype, output first.
 void launch_dense(Op op, c10::ArrayRef<const at::Tensor*> tensors, const ScalarArguments& scalars = {});
@@ -105,7 +107,7 @@ struct Functional<op, Meta, Traits, is_test, at::Tensor(Args...)> {
     }
     Structured<Meta> iterator;
     iterator.meta(args...);
-    launch_iterator(op, iterator, arguments.scalars, static_cast<int>(arguments.tensors.size()));
+    launch_iterator(op, iterator, arguments.scalars, arguments.tensors);
     return iterator.finish();
   }
 };
@@ -127,7 +129,7 @@ struct Inplace<op, Meta, Traits, is_test, at::Tensor&(at::Tensor&, Args...)> {
     }
     Structured<Meta> iterator(self);
     iterator.meta(self, args...);
-    launch_iterator(op, iterator, arguments.scalars, static_cast<int>(arguments.tensors.size()));
+    launch_iterator(op, iterator, arguments.scalars, arguments.tensors);
     iterator.finish();
     return self;
   }
@@ -153,7 +155,7 @@ struct Out<op, Meta, Traits, is_test, at::Tensor&(Args...)> {
     }
     Structured<Meta> iterator(output);
     iterator.meta(std::get<Index>(all)...);
-    launch_iterator(op, iterator, arguments.scalars, static_cast<int>(arguments.tensors.size()));
+    launch_iterator(op, iterator, arguments.scalars, arguments.tensors);
     iterator.finish();
     return output;
   }

@@ -2,7 +2,7 @@
 
 use rustorch_graph::program::{Place, Program};
 use rustorch_graph::run::{Memory, Random};
-use rustorch_graph::{passes, record};
+use rustorch_graph::{passes, plan, record};
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::error::Error;
 use rustorch_kernels::ops::Op;
@@ -66,7 +66,8 @@ fn a_captured_chain_runs() {
 fn dead_code_goes_and_the_arena_is_shared() {
     let mut program = chain();
     assert_eq!(program.instructions.len(), 4);
-    passes::optimise(&mut program);
+    passes::dead_code::run(&mut program);
+    plan::run(&mut program);
     assert_eq!(program.instructions.len(), 3);
     assert_eq!(program.buffers[5].place, Place::Dead);
     // Buffers 2 and 3 are alive together during the second instruction only.
@@ -76,7 +77,8 @@ fn dead_code_goes_and_the_arena_is_shared() {
 #[test]
 fn the_text_of_a_program_is_stable() {
     let mut program = chain();
-    passes::optimise(&mut program);
+    passes::dead_code::run(&mut program);
+    plan::run(&mut program);
     let expected = "\
 b0: 4000 bytes, input 0
 b1: 4000 bytes, input 1

@@ -8,6 +8,8 @@ use rustorch_kernels::dtype::DType;
 use rustorch_kernels::ops::Row;
 use rustorch_kernels::view::Attrs;
 
+use crate::fused::Fused;
+
 /// An index into [`Program::buffers`].
 pub type BufferId = usize;
 
@@ -34,7 +36,7 @@ pub struct Buffer {
 
 /// A strided view of a buffer. An absent operand has no buffer and is not `present`; an empty
 /// tensor's operand has no buffer and is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operand {
     pub present: bool,
     pub buffer: Option<BufferId>,
@@ -73,10 +75,19 @@ impl Operand {
     }
 }
 
-/// One launch.
+/// What an instruction runs.
+#[derive(Clone)]
+pub enum Kernel {
+    /// One launch of a row.
+    Row(&'static Row),
+    /// Several pointwise rows in one loop.
+    Fused(Box<Fused>),
+}
+
+/// One step of a program.
 #[derive(Clone)]
 pub struct Instruction {
-    pub row: &'static Row,
+    pub kernel: Kernel,
     pub operands: Vec<Operand>,
     pub ints: Vec<i64>,
     pub floats: Vec<f64>,
@@ -87,7 +98,22 @@ pub struct Instruction {
 impl Instruction {
     /// How many of the first operands it writes.
     pub fn outputs(&self) -> usize {
-        self.row.outputs.count(&Attrs { ints: &self.ints, floats: &self.floats })
+        match &self.kernel {
+            Kernel::Row(row) => row.outputs.count(&Attrs { ints: &self.ints, floats: &self.floats }),
+            Kernel::Fused(fused) => fused.outputs,
+        }
+    }
+
+    /// The kernel's name: a row's, or those of a fused kernel's parts.
+    pub fn name(&self) -> String {
+        match &self.kernel {
+            Kernel::Row(row) => row.name.to_string(),
+            Kernel::Fused(fused) => format!("fused[{}]", fused.parts.join("+")),
+        }
+    }
+
+    pub fn read(&self) -> &[Operand] {
+        &self.operands[self.outputs().min(self.operands.len())..]
     }
 
     pub fn written(&self) -> &[Operand] {
@@ -143,12 +169,15 @@ impl Program {
             let outputs = instruction.outputs();
             let operands: Vec<String> = instruction.operands.iter().map(operand_text).collect();
             let (written, read) = operands.split_at(outputs.min(operands.len()));
-            let _ = write!(text, "{} = {}({})", written.join(", "), instruction.row.name, read.join(", "));
+            let _ = write!(text, "{} = {}({})", written.join(", "), instruction.name(), read.join(", "));
             if !instruction.ints.is_empty() {
                 let _ = write!(text, " ints {:?}", instruction.ints);
             }
             if !instruction.floats.is_empty() {
                 let _ = write!(text, " floats {:?}", instruction.floats);
+            }
+            if let Kernel::Fused(fused) = &instruction.kernel {
+                let _ = write!(text, " {{ {} }}", fused.text());
             }
             text.push('\n');
         }

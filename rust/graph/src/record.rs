@@ -11,7 +11,7 @@ use rustorch_kernels::error::{Error, Result};
 use rustorch_kernels::ops::Row;
 use rustorch_kernels::view::{Attrs, View};
 
-use crate::program::{Buffer, BufferId, Instruction, Operand, Place, Program};
+use crate::program::{Buffer, BufferId, Instruction, Kernel, Operand, Place, Program};
 
 #[derive(Default)]
 struct Recorder {
@@ -97,7 +97,7 @@ pub fn launch(row: &'static Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Resul
     with(|recorder| {
         let operands = views.iter().map(|view| recorder.operand(view)).collect::<Result<Vec<_>>>()?;
         let instruction = Instruction {
-            row,
+            kernel: Kernel::Row(row),
             operands,
             ints: attrs.ints.to_vec(),
             floats: attrs.floats.to_vec(),

@@ -1,11 +1,12 @@
 //! Runs a program: one call, no allocation but the arena, errors named by the graph's node.
 
 use rustorch_kernels::error::{Error, Result};
-use rustorch_kernels::ops;
+use rustorch_kernels::ops::{self, Row};
 use rustorch_kernels::view::{Attrs, View};
 use smallvec::SmallVec;
 
-use crate::program::{Operand, Place, Program};
+use crate::fused::Fused;
+use crate::program::{Instruction, Kernel, Operand, Place, Program};
 
 /// The memory of one run: addresses of the inputs' and outputs' storages and of the arena.
 #[derive(Clone, Copy)]
@@ -46,26 +47,48 @@ pub unsafe fn run(program: &Program, memory: Memory<'_>, random: Random) -> Resu
         }
     };
     for instruction in &program.instructions {
-        let mut views: SmallVec<[View<'_>; 8]> = SmallVec::with_capacity(instruction.operands.len());
-        for operand in &instruction.operands {
-            views.push(if operand.present {
-                let data = base(operand).wrapping_add(operand.offset);
-                // SAFETY: recording checked that the view is within its buffer; the caller
-                // promised the buffers.
-                unsafe { View::new(data, operand.dtype, &operand.sizes, &operand.strides) }
-            } else {
-                View::absent()
-            });
-        }
-        let mut ints: SmallVec<[i64; 16]> = SmallVec::from_slice(&instruction.ints);
-        if instruction.row.random {
-            ints[0] = random.seed as i64;
-            ints[1] += random.offset as i64;
-        }
-        let attrs = Attrs { ints: &ints, floats: &instruction.floats };
-        ops::launch(instruction.row, &views, &attrs).map_err(|error| named(error, program, instruction.origin))?;
+        // SAFETY: recording checked every operand against its buffer; the caller promised the buffers.
+        let done = unsafe {
+            match &instruction.kernel {
+                Kernel::Row(row) => launch(row, instruction, base, random),
+                Kernel::Fused(fused) => launch_fused(fused, instruction, base),
+            }
+        };
+        done.map_err(|error| named(error, program, instruction.origin))?;
     }
     Ok(())
+}
+
+unsafe fn launch(
+    row: &Row,
+    instruction: &Instruction,
+    base: impl Fn(&Operand) -> *mut u8,
+    random: Random,
+) -> Result<()> {
+    let mut views: SmallVec<[View<'_>; 8]> = SmallVec::with_capacity(instruction.operands.len());
+    for operand in &instruction.operands {
+        views.push(if operand.present {
+            let data = base(operand).wrapping_add(operand.offset);
+            // SAFETY: the caller's promise.
+            unsafe { View::new(data, operand.dtype, &operand.sizes, &operand.strides) }
+        } else {
+            View::absent()
+        });
+    }
+    let mut ints: SmallVec<[i64; 16]> = SmallVec::from_slice(&instruction.ints);
+    if row.random {
+        ints[0] = random.seed as i64;
+        ints[1] += random.offset as i64;
+    }
+    ops::launch(row, &views, &Attrs { ints: &ints, floats: &instruction.floats })
+}
+
+unsafe fn launch_fused(fused: &Fused, instruction: &Instruction, base: impl Fn(&Operand) -> *mut u8) -> Result<()> {
+    let ready = fused.ready().ok_or_else(|| Error::Runtime("a fused kernel was not laid out".into()))?;
+    let bases: SmallVec<[*mut u8; 16]> =
+        instruction.operands.iter().map(|operand| base(operand).wrapping_add(operand.offset)).collect();
+    // SAFETY: the caller's promise.
+    unsafe { ready.run(&bases) }
 }
 
 #[cold]

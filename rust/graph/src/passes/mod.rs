@@ -1,11 +1,15 @@
 //! The passes, in order. Each is a file, and rewrites a program into one that computes the same.
 
-mod dead_code;
+pub mod dead_code;
+mod dependencies;
+pub mod fuse;
 
 use crate::program::Program;
 
 /// Every pass, then the memory plan.
 pub fn optimise(program: &mut Program) {
+    dead_code::run(program);
+    fuse::run(program);
     dead_code::run(program);
     crate::plan::run(program);
 }

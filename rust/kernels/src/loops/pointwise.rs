@@ -25,18 +25,10 @@ const TASK: usize = 32 * 1024;
 /// Views: output, then inputs, all of the output's shape (broadcast by zero strides). Ints: the
 /// compute dtype's code, then the scalars as integers; floats: the scalars as floats.
 pub fn launch(expression: &dyn Expression, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
-    let compute = attrs.ints.first().and_then(|&code| DType::from_code(code as u8));
-    let compute = compute.ok_or_else(|| Error::Runtime("the compute dtype is missing or unknown".into()))?;
+    let (compute, scalars) = arguments(attrs)?;
     let Some(block) = expression.block(compute.compute()) else {
         return Error::dtype(compute);
     };
-    let mut scalars = Scalars::default();
-    for (at, &int) in attrs.ints[1..].iter().take(SCALARS).enumerate() {
-        scalars.ints[at] = int;
-    }
-    for (at, &float) in attrs.floats.iter().take(SCALARS).enumerate() {
-        scalars.floats[at] = float;
-    }
     let (output, inputs) = views.split_first().ok_or_else(|| Error::Runtime("no operands".into()))?;
     if inputs.len() != block.arity {
         return Err(Error::Runtime(format!("expected {} inputs, got {}", block.arity, inputs.len())));
@@ -60,6 +52,20 @@ pub fn launch(expression: &dyn Expression, views: &[View<'_>], attrs: &Attrs<'_>
         [a, b, c, d] => run(&block, &scalars, [output, a, b, c, d]),
         _ => Err(Error::Runtime("a pointwise op has at most four inputs".into())),
     }
+}
+
+/// The compute dtype and the scalars of a launch.
+pub fn arguments(attrs: &Attrs<'_>) -> Result<(DType, Scalars)> {
+    let compute = attrs.ints.first().and_then(|&code| DType::from_code(code as u8));
+    let compute = compute.ok_or_else(|| Error::Runtime("the compute dtype is missing or unknown".into()))?;
+    let mut scalars = Scalars::default();
+    for (at, &int) in attrs.ints[1..].iter().take(SCALARS).enumerate() {
+        scalars.ints[at] = int;
+    }
+    for (at, &float) in attrs.floats.iter().take(SCALARS).enumerate() {
+        scalars.floats[at] = float;
+    }
+    Ok((compute, scalars))
 }
 
 /// Refuses a divisor with a zero once it is cast to the integer type `compute`.

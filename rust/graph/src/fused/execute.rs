@@ -1,0 +1,146 @@
+//! Runs a fused kernel, block by block.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustorch_kernels::error::{Error, Result};
+use rustorch_kernels::isa::{self, Level};
+use rustorch_kernels::ops::row::INPUTS;
+use rustorch_kernels::scratch::Scratch;
+use rustorch_kernels::threads;
+use smallvec::SmallVec;
+
+use super::ready::{BLOCK, BUFFER, Place, Ready, Work};
+
+/// Elements of a task, about; fixed, so that the thread count never moves a boundary.
+const TASK: usize = 16 * 1024;
+/// What a step costs, in elements a nanosecond.
+const ELEMENTS_PER_NANOSECOND: usize = 4;
+
+impl Ready {
+    /// # Safety
+    /// `bases` are the addresses of the operands' first elements; they are valid for the shapes
+    /// that the kernel was laid out for.
+    pub unsafe fn run(&self, bases: &[*mut u8]) -> Result<()> {
+        struct Bases<'a>(&'a [*mut u8]);
+        // SAFETY: addresses; tasks write disjoint ranges of the outputs.
+        unsafe impl Sync for Bases<'_> {}
+        let bases = Bases(bases);
+        let level = isa::level();
+        let chunk = if self.row <= TASK { TASK / self.row * self.row } else { TASK };
+        let cost = self.numel * (self.work.len() + self.loads.len()) / ELEMENTS_PER_NANOSECOND;
+        let bytes = self.buffers * BUFFER;
+        let starved = AtomicBool::new(false);
+        threads::parallel_chunks(self.numel, chunk, cost, |range| {
+            let bases = &bases;
+            let Ok(scratch) = Scratch::<u8>::new(bytes) else {
+                return starved.store(true, Ordering::Relaxed);
+            };
+            let mut task = Task {
+                ready: self,
+                bases: bases.0,
+                scratch: scratch.ptr(),
+                level,
+                at: SmallVec::from_elem(std::ptr::null_mut(), self.places.len()),
+            };
+            // SAFETY: the range is within the iteration.
+            unsafe { task.run(range) };
+        });
+        if starved.into_inner() { Err(Error::OutOfMemory { bytes }) } else { Ok(()) }
+    }
+}
+
+struct Task<'a> {
+    ready: &'a Ready,
+    bases: &'a [*mut u8],
+    scratch: *mut u8,
+    level: Level,
+    /// Where each value of the current block is.
+    at: SmallVec<[*mut u8; 32]>,
+}
+
+impl Task<'_> {
+    fn buffer(&self, number: usize) -> *mut u8 {
+        self.scratch.wrapping_add(number * BUFFER)
+    }
+
+    /// The operand's own memory at `start`, where `count` elements are dense there.
+    #[inline]
+    fn in_place(&self, operand: usize, start: usize, count: usize) -> Option<*mut u8> {
+        let lane = &self.ready.lanes[operand];
+        let run = lane.dense_run();
+        (run >= count && run - start % run >= count).then(|| self.bases[operand].wrapping_offset(lane.offset(start)))
+    }
+
+    /// # Safety
+    /// The range is within the iteration.
+    unsafe fn run(&mut self, range: std::ops::Range<usize>) {
+        let ready = self.ready;
+        for &(operand, buffer) in &ready.uniforms {
+            // SAFETY: one element, into a buffer of a block.
+            unsafe { (ready.moves[operand].run)(self.level, BLOCK, self.bases[operand], 0, self.buffer(buffer), 1) };
+        }
+        let mut start = range.start;
+        while start < range.end {
+            let count = BLOCK.min(range.end - start).min(ready.row - start % ready.row);
+            // SAFETY: as promised.
+            unsafe { self.block(start, count) };
+            start += count;
+        }
+    }
+
+    unsafe fn block(&mut self, start: usize, count: usize) {
+        let ready = self.ready;
+        for (value, place) in ready.places.iter().enumerate() {
+            self.at[value] = match *place {
+                Place::Buffer(buffer) | Place::Uniform { buffer, .. } => self.buffer(buffer),
+                Place::Operand { operand, buffer } => {
+                    self.in_place(operand, start, count).unwrap_or_else(|| self.buffer(buffer))
+                }
+            };
+        }
+        for &(operand, buffer) in &ready.loads {
+            if self.in_place(operand, start, count).is_some() {
+                continue;
+            }
+            let (lane, move_row) = (&ready.lanes[operand], ready.moves[operand]);
+            let mut to = self.buffer(buffer);
+            lane.rows(start, count, |offset, stride, piece| {
+                let from = self.bases[operand].wrapping_offset(offset);
+                // SAFETY: a piece of a row of the operand; the buffer holds a block.
+                unsafe { (move_row.run)(self.level, piece, from, stride / lane.element as isize, to, 1) };
+                to = to.wrapping_add(piece * lane.element);
+            });
+        }
+        for work in &ready.work {
+            match work {
+                Work::Apply { block, inputs, to, scalars } => {
+                    let mut from = [std::ptr::null(); INPUTS];
+                    for (from, &value) in from.iter_mut().zip(inputs) {
+                        *from = self.at[value].cast_const();
+                    }
+                    // SAFETY: blocks of the types that the steps say, apart from each other.
+                    unsafe { (block.run)(self.level, count, from, self.at[*to], scalars) };
+                }
+                Work::Cast { cast, from, to } => {
+                    // SAFETY: as above.
+                    unsafe { (cast.run)(self.level, count, self.at[*from], 1, self.at[*to], 1) };
+                }
+                Work::Store { from, operand } => self.store(*from, *operand, start, count),
+            }
+        }
+    }
+
+    fn store(&self, value: usize, operand: usize, start: usize, count: usize) {
+        let (lane, move_row) = (&self.ready.lanes[operand], self.ready.moves[operand]);
+        let mut from = self.at[value];
+        if self.in_place(operand, start, count) == Some(from) {
+            return;
+        }
+        lane.rows(start, count, |offset, stride, piece| {
+            let to = self.bases[operand].wrapping_offset(offset);
+            // SAFETY: a piece of a row of the operand; the value's block holds it.
+            unsafe { (move_row.run)(self.level, piece, from, 1, to, stride / lane.element as isize) };
+            from = from.wrapping_add(piece * lane.element);
+        });
+    }
+}

@@ -1,0 +1,177 @@
+//! Fusion: which instructions become one kernel, what it stores, and that its bits are those of its parts.
+
+use rustorch_graph::program::{Kernel, Program};
+use rustorch_graph::run::{Memory, Random};
+use rustorch_graph::{passes, plan, record};
+use rustorch_kernels::dtype::DType;
+use rustorch_kernels::isa::{self, Level};
+use rustorch_kernels::ops::Op;
+use rustorch_kernels::view::{Attrs, View};
+
+const ROWS: i64 = 7;
+const COLUMNS: i64 = 301;
+const BYTES: usize = 8 * (ROWS * COLUMNS) as usize;
+
+fn address(block: usize) -> usize {
+    0x10_0000_0000 + block * 0x10_0000
+}
+
+/// A view of a block that only has an address.
+fn view(block: usize, dtype: DType, sizes: &'static [i64], strides: &'static [i64]) -> View<'static> {
+    // SAFETY: recording never touches the memory.
+    unsafe { View::new(address(block) as *mut u8, dtype, sizes, strides) }
+}
+
+fn matrix(block: usize) -> View<'static> {
+    view(block, DType::F32, &[ROWS, COLUMNS], &[COLUMNS, 1])
+}
+
+fn row(block: usize) -> View<'static> {
+    view(block, DType::F32, &[ROWS, COLUMNS], &[0, 1])
+}
+
+fn column(block: usize) -> View<'static> {
+    view(block, DType::F32, &[ROWS, COLUMNS], &[1, 0])
+}
+
+fn flat(block: usize) -> View<'static> {
+    view(block, DType::F32, &[ROWS * COLUMNS], &[1])
+}
+
+fn apply(op: Op, views: &[View<'static>]) {
+    let attrs = Attrs { ints: &[DType::F32 as i64, 1], floats: &[1.0] };
+    record::launch(op.row(), views, &attrs).unwrap();
+}
+
+fn capture(blocks: usize, inputs: &[usize], outputs: &[usize], body: impl FnOnce()) -> Program {
+    record::begin().unwrap();
+    for block in 0..blocks {
+        record::block(address(block), BYTES).unwrap();
+    }
+    body();
+    let addresses = |blocks: &[usize]| blocks.iter().map(|&block| address(block)).collect::<Vec<_>>();
+    record::finish(&addresses(inputs), &addresses(outputs)).unwrap()
+}
+
+fn names(program: &Program) -> Vec<String> {
+    program.instructions.iter().map(|instruction| instruction.name()).collect()
+}
+
+/// The outputs' bytes, for inputs that depend on their number.
+fn execute(program: &Program) -> Vec<Vec<f32>> {
+    let count = BYTES / 4;
+    let value = |input: usize, at: usize| ((at * (input + 3)) % 17) as f32 / 3.0 - 2.0;
+    let inputs: Vec<Vec<f32>> =
+        (0..program.inputs).map(|input| (0..count).map(|at| value(input, at)).collect()).collect();
+    let mut outputs = vec![vec![0f32; count]; program.outputs];
+    let mut arena = vec![0u64; program.arena_bytes / 8 + 8];
+    let memory = Memory {
+        inputs: &inputs.iter().map(|input| input.as_ptr() as usize).collect::<Vec<_>>(),
+        outputs: &outputs.iter_mut().map(|output| output.as_mut_ptr() as usize).collect::<Vec<_>>(),
+        arena: arena.as_mut_ptr().cast(),
+    };
+    // SAFETY: the buffers are as long as the program's.
+    unsafe { rustorch_graph::run::run(program, memory, Random::default()) }.unwrap();
+    outputs
+}
+
+/// Fuses, and compares the bits with those of the program as it was, at every level.
+fn fused(program: &Program) -> Program {
+    let mut plain = program.clone();
+    plan::run(&mut plain);
+    let mut fused = program.clone();
+    passes::fuse::run(&mut fused);
+    passes::dead_code::run(&mut fused);
+    plan::run(&mut fused);
+    for level in Level::available() {
+        let (expected, actual) = isa::at(level, || (execute(&plain), execute(&fused)));
+        for (expected, actual) in expected.iter().zip(&actual) {
+            assert!(expected.iter().zip(actual).all(|(a, b)| a.to_bits() == b.to_bits()), "{}", level.name());
+        }
+    }
+    fused
+}
+
+#[test]
+fn a_chain_with_broadcasts_is_one_kernel_that_stores_its_result_alone() {
+    let program = capture(6, &[0, 1, 2], &[5], || {
+        apply(Op::add, &[matrix(3), matrix(0), row(1)]);
+        apply(Op::mul, &[matrix(4), matrix(3), column(2)]);
+        apply(Op::tanh, &[matrix(5), matrix(4)]);
+    });
+    let after = fused(&program);
+    assert_eq!(names(&after), ["fused[add+mul+tanh]"]);
+    assert_eq!(after.arena_bytes, 0);
+    assert_eq!(
+        after.text(),
+        "\
+b0: 16856 bytes, input 0
+b1: 16856 bytes, input 1
+b2: 16856 bytes, input 2
+b5: 16856 bytes, output 0
+b5:float32[7, 301]/[301, 1] = fused[add+mul+tanh](b0:float32[7, 301]/[301, 1], b1:float32[7, 301]/[0, 1], \
+b2:float32[7, 301]/[1, 0]) { v0 = operand 1; v1 = operand 2; v2 = add(v0, v1) [1.0]; v3 = operand 3; \
+v4 = mul(v2, v3) [1.0]; v5 = tanh(v4) [1.0]; operand 0 = v5 }
+arena: 0 bytes
+"
+    );
+}
+
+#[test]
+fn a_reshaped_view_is_the_same_elements() {
+    let program = capture(4, &[0], &[3], || {
+        apply(Op::exp, &[flat(2), flat(0)]);
+        apply(Op::sigmoid, &[matrix(3), matrix(2)]);
+    });
+    assert_eq!(names(&fused(&program)), ["fused[exp+sigmoid]"]);
+}
+
+#[test]
+fn a_transposed_reader_is_not_fused_with_its_writer() {
+    let transposed = |block| view(block, DType::F32, &[COLUMNS, ROWS], &[1, COLUMNS]);
+    let dense = |block| view(block, DType::F32, &[COLUMNS, ROWS], &[ROWS, 1]);
+    let program = capture(3, &[0], &[2], || {
+        apply(Op::exp, &[matrix(1), matrix(0)]);
+        apply(Op::neg, &[dense(2), transposed(1)]);
+    });
+    assert_eq!(names(&fused(&program)), ["exp", "neg"]);
+}
+
+#[test]
+fn nothing_is_fused_around_an_instruction_in_between() {
+    // The sum reads what exp makes, and mul needs the sum.
+    let one = |block| view(block, DType::F32, &[1, 1], &[1, 1]);
+    let spread = |block| view(block, DType::F32, &[ROWS, COLUMNS], &[0, 0]);
+    let program = capture(4, &[0], &[3], || {
+        apply(Op::exp, &[matrix(1), matrix(0)]);
+        record::launch(Op::sum.row(), &[one(2), matrix(1)], &Attrs { ints: &[], floats: &[] }).unwrap();
+        apply(Op::div, &[matrix(3), matrix(1), spread(2)]);
+    });
+    assert_eq!(names(&fused(&program)), ["exp", "sum", "div"]);
+}
+
+#[test]
+fn writes_in_place_keep_their_order() {
+    // x *= w; y = x + w; x += y: the input is written twice, stored once.
+    let program = capture(3, &[0, 1], &[2], || {
+        apply(Op::mul, &[matrix(0), matrix(0), matrix(1)]);
+        apply(Op::add, &[matrix(2), matrix(0), matrix(1)]);
+        apply(Op::add, &[matrix(0), matrix(0), matrix(2)]);
+    });
+    let mut after = program.clone();
+    passes::fuse::run(&mut after);
+    assert_eq!(names(&after), ["fused[mul+add+add]"]);
+    let Kernel::Fused(kernel) = &after.instructions[0].kernel else { panic!("not fused") };
+    assert_eq!(kernel.outputs, 2);
+}
+
+#[test]
+fn half_types_are_rounded_as_their_tensors_would_be() {
+    let half = |block| view(block, DType::BF16, &[ROWS, COLUMNS], &[COLUMNS, 1]);
+    let program = capture(4, &[0], &[3], || {
+        apply(Op::exp, &[half(1), matrix(0)]);
+        apply(Op::sigmoid, &[half(2), half(1)]);
+        apply(Op::neg, &[matrix(3), half(2)]);
+    });
+    assert_eq!(names(&fused(&program)), ["fused[exp+sigmoid+neg]"]);
+}
