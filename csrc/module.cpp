@@ -2,6 +2,7 @@
 #include <torch/extension.h>
 
 #include "bridge.h"
+#include "checkpoint/module.h"
 #include "device/module.h"
 #include "graph/program.h"
 
@@ -20,6 +21,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
       "Panics in Rust, to prove that a panic arrives as an exception.");
   bind_device(module);
   bind_graph(module);
+  bind_checkpoint(module);
 }
 
 }  // namespace rustorch

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CRATES: dict[str, set[str]] = {
     "kernels": set(),
     "graph": {"kernels"},
-    "bridge": {"graph", "kernels"},
+    "checkpoint": set(),
+    "bridge": {"graph", "kernels", "checkpoint"},
 }
 PREFIX = "rustorch-"
 # Only the bridge speaks with C++ or Python, and no crate knows torch.

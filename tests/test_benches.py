@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from benches import render, run
+from benches import checkpoint, render, run
 from benches.harness import QUICK, Case, Result, compare, measure
 
 
@@ -91,3 +91,9 @@ def test_the_benches_run(tmp_path):
     assert {case["bench"] for case in cases} == {"overhead", "gemm", "conv"}
     assert {case["arm"] for case in cases} == {"cpu", "rustorch"}
     assert all(case["best_us"] > 0 for case in cases)
+
+
+def test_the_checkpoint_bench_runs(tmp_path, capsys):
+    assert checkpoint.main(["--mib=1", "--samples=2", f"--folder={tmp_path}"]) == 0
+    assert "| write 1 MiB and flush |" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []

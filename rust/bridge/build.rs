@@ -9,8 +9,13 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-const BRIDGES: [&str; 2] = ["src/lib.rs", "src/graph.rs"];
-const HEADERS: [&str; 3] = ["rust/cxx.h", "rustorch-bridge/src/lib.rs.h", "rustorch-bridge/src/graph.rs.h"];
+const BRIDGES: [&str; 3] = ["src/lib.rs", "src/graph.rs", "src/checkpoint.rs"];
+const HEADERS: [&str; 4] = [
+    "rust/cxx.h",
+    "rustorch-bridge/src/lib.rs.h",
+    "rustorch-bridge/src/graph.rs.h",
+    "rustorch-bridge/src/checkpoint.rs.h",
+];
 const TABLE: &str = "../kernels/src/ops/table.rs";
 
 /// A row as the generator needs it; kernel rows have no arity and no overloads.

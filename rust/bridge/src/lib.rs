@@ -2,6 +2,7 @@
 //! text whose first letter names the exception (see `csrc/bridge.h`).
 
 mod arena;
+mod checkpoint;
 mod graph;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
