@@ -122,8 +122,10 @@ def interpret(program: list[Instruction], inputs: Tensors) -> Tensors:
 
 
 def bits(tensors: Tensors) -> list[bytes]:
-    # Every dtype of the pool is exact in f64; a NaN keeps its bits.
-    return [tensor.detach().cpu().double().numpy().tobytes() for tensor in tensors]
+    # Every dtype of the pool is exact in f64. One NaN is as good as another: which of two operands'
+    # NaN an addition gives is not defined.
+    doubles = [tensor.detach().cpu().double() for tensor in tensors]
+    return [torch.where(value.isnan(), torch.nan, value).numpy().tobytes() for value in doubles]
 
 
 def data(shape: tuple[int, ...], seed: int, count: int = 3) -> Tensors:

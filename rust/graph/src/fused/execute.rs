@@ -9,7 +9,7 @@ use rustorch_kernels::scratch::Scratch;
 use rustorch_kernels::threads;
 use smallvec::SmallVec;
 
-use super::ready::{BLOCK, BUFFER, Place, Ready, Work};
+use super::ready::{BLOCK, BUFFER, Place, Ready, Segment, Work};
 
 /// Elements of a task, about; fixed, so that the thread count never moves a boundary.
 const TASK: usize = 16 * 1024;
@@ -27,7 +27,8 @@ impl Ready {
         let bases = Bases(bases);
         let level = isa::level();
         let chunk = if self.row <= TASK { TASK / self.row * self.row } else { TASK };
-        let cost = self.numel * (self.work.len() + self.loads.len()) / ELEMENTS_PER_NANOSECOND;
+        let steps: usize = self.segments.iter().map(|segment| segment.works.len()).sum();
+        let cost = self.numel * (steps + self.loads.len()) / ELEMENTS_PER_NANOSECOND;
         let bytes = self.buffers * BUFFER;
         let starved = AtomicBool::new(false);
         threads::parallel_chunks(self.numel, chunk, cost, |range| {
@@ -68,17 +69,20 @@ impl Task<'_> {
     fn in_place(&self, operand: usize, start: usize, count: usize) -> Option<*mut u8> {
         let lane = &self.ready.lanes[operand];
         let run = lane.dense_run();
-        (run >= count && run - start % run >= count).then(|| self.bases[operand].wrapping_offset(lane.offset(start)))
+        (run > 0 && run - start % run >= count).then(|| self.bases[operand].wrapping_offset(lane.offset(start)))
     }
 
     /// # Safety
     /// The range is within the iteration.
     unsafe fn run(&mut self, range: std::ops::Range<usize>) {
         let ready = self.ready;
-        for &(operand, buffer) in &ready.uniforms {
+        for &(operand, buffer) in &ready.uniform_loads {
             // SAFETY: one element, into a buffer of a block.
             unsafe { (ready.moves[operand].run)(self.level, BLOCK, self.bases[operand], 0, self.buffer(buffer), 1) };
         }
+        self.place(0, 0);
+        // SAFETY: their values have buffers of their own.
+        unsafe { self.works(&ready.uniform, 0, 0, BLOCK) };
         let mut start = range.start;
         while start < range.end {
             let count = BLOCK.min(range.end - start).min(ready.row - start % ready.row);
@@ -88,16 +92,21 @@ impl Task<'_> {
         }
     }
 
-    unsafe fn block(&mut self, start: usize, count: usize) {
-        let ready = self.ready;
-        for (value, place) in ready.places.iter().enumerate() {
+    /// Says where each value of a block is.
+    fn place(&mut self, start: usize, count: usize) {
+        for (value, place) in self.ready.places.iter().enumerate() {
             self.at[value] = match *place {
-                Place::Buffer(buffer) | Place::Uniform { buffer, .. } => self.buffer(buffer),
+                Place::Buffer(buffer) => self.buffer(buffer),
                 Place::Operand { operand, buffer } => {
                     self.in_place(operand, start, count).unwrap_or_else(|| self.buffer(buffer))
                 }
             };
         }
+    }
+
+    unsafe fn block(&mut self, start: usize, count: usize) {
+        let ready = self.ready;
+        self.place(start, count);
         for &(operand, buffer) in &ready.loads {
             if self.in_place(operand, start, count).is_some() {
                 continue;
@@ -111,19 +120,45 @@ impl Task<'_> {
                 to = to.wrapping_add(piece * lane.element);
             });
         }
-        for work in &ready.work {
+        for segment in &ready.segments {
+            // SAFETY: the values of a block are apart from each other, and as long as it.
+            unsafe {
+                let done = self.machine(segment, count);
+                if done < count {
+                    self.works(&segment.works, start, done, count - done);
+                }
+            }
+        }
+    }
+
+    /// Runs a segment's machine code; gives how many elements it did.
+    unsafe fn machine(&self, segment: &Segment, count: usize) -> usize {
+        let Some(machine) = segment.machine.as_ref().filter(|machine| machine.level == self.level) else { return 0 };
+        let vectors = count / machine.width();
+        if vectors > 0 {
+            let blocks: SmallVec<[*mut u8; 16]> = machine.slots.iter().map(|&value| self.at[value]).collect();
+            // SAFETY: as promised; the level is this one.
+            unsafe { machine.run(vectors, &blocks) };
+        }
+        vectors * machine.width()
+    }
+
+    /// Runs works for elements `done..done + count` of the block at `start`.
+    unsafe fn works(&self, works: &[Work], start: usize, done: usize, count: usize) {
+        let at = |value: usize| self.at[value].wrapping_add(done * self.ready.elements[value]);
+        for work in works {
             match work {
                 Work::Apply { block, inputs, to, scalars } => {
                     let mut from = [std::ptr::null(); INPUTS];
                     for (from, &value) in from.iter_mut().zip(inputs) {
-                        *from = self.at[value].cast_const();
+                        *from = at(value).cast_const();
                     }
                     // SAFETY: blocks of the types that the steps say, apart from each other.
-                    unsafe { (block.run)(self.level, count, from, self.at[*to], scalars) };
+                    unsafe { (block.run)(self.level, count, from, at(*to), scalars) };
                 }
                 Work::Cast { cast, from, to } => {
                     // SAFETY: as above.
-                    unsafe { (cast.run)(self.level, count, self.at[*from], 1, self.at[*to], 1) };
+                    unsafe { (cast.run)(self.level, count, at(*from), 1, at(*to), 1) };
                 }
                 Work::Store { from, operand } => self.store(*from, *operand, start, count),
             }

@@ -2,12 +2,15 @@
 //! first-level cache.
 //!
 //! A [`Fused`] kernel is a list of steps over *values*, each a block of elements. The steps run the
-//! rows' own block loops, so a fused kernel gives the bits that its parts give one by one: a value
-//! of a half type is rounded to it, as its tensor would be.
+//! rows' own block loops, or machine code of the same operations ([`jit`]), so a fused kernel gives
+//! the bits that its parts give one by one: a value of a half type is rounded to it, as its tensor
+//! would be.
 
 mod execute;
+mod jit;
 mod lanes;
 mod ready;
+mod schedule;
 
 use std::fmt::Write;
 use std::sync::Arc;

@@ -6,7 +6,9 @@ use rustorch_kernels::ops::Entry;
 use rustorch_kernels::ops::row::{Block, INPUTS, Scalars};
 use smallvec::SmallVec;
 
+use super::jit::Machine;
 use super::lanes::Lane;
+use super::schedule::Schedule;
 use super::{Fused, Step, ValueId};
 use crate::program::Operand;
 
@@ -25,8 +27,14 @@ pub enum Place {
     Buffer(usize),
     /// In the operand's own memory, where the block is dense there; else in the buffer.
     Operand { operand: usize, buffer: usize },
-    /// A buffer that holds the same value in every block: filled once a task.
-    Uniform { operand: usize, buffer: usize },
+}
+
+impl Place {
+    fn buffer(self) -> usize {
+        match self {
+            Self::Buffer(buffer) | Self::Operand { buffer, .. } => buffer,
+        }
+    }
 }
 
 pub enum Work {
@@ -41,11 +49,17 @@ pub enum Work {
         from: ValueId,
         to: ValueId,
     },
-    /// From a buffer to the operand's memory.
+    /// From a block to the operand's memory.
     Store {
         from: ValueId,
         operand: usize,
     },
+}
+
+/// Works that run as one: by machine code where there is any, or one by one.
+pub struct Segment {
+    pub works: Vec<Work>,
+    pub machine: Option<Machine>,
 }
 
 /// See [`Fused::prepare`].
@@ -58,9 +72,14 @@ pub struct Ready {
     pub moves: Vec<Cast>,
     /// The operands to gather where they are not dense, and into which buffer.
     pub loads: Vec<(usize, usize)>,
-    pub uniforms: Vec<(usize, usize)>,
+    /// The operands that repeat one element, each with its buffer, and what is computed of them:
+    /// once a task.
+    pub uniform_loads: Vec<(usize, usize)>,
+    pub uniform: Vec<Work>,
+    pub segments: Vec<Segment>,
     pub places: Vec<Place>,
-    pub work: Vec<Work>,
+    /// Bytes of one element of each value.
+    pub elements: Vec<usize>,
     pub buffers: usize,
 }
 
@@ -79,123 +98,149 @@ impl Ready {
             .filter(|&run| run >= SHORT)
             .min()
             .unwrap_or(numel);
-        let mut layout = Layout::new(fused, operands, &lanes);
-        let mut work = Vec::with_capacity(fused.steps.len());
-        for (index, step) in fused.steps.iter().enumerate() {
-            match step {
-                Step::Load { operand, to } => layout.load(*operand, *to),
-                Step::Apply { row, compute, scalars, inputs, to } => {
-                    let Entry::Pointwise(expression) = row.entry else {
-                        return Err(Error::Runtime(format!("{} is not pointwise", row.name)));
-                    };
-                    let Some(block) = expression.block(*compute) else { return Error::dtype(*compute) };
-                    layout.make(*to);
-                    work.push(Work::Apply { block, inputs: inputs.clone(), to: *to, scalars: *scalars });
-                }
-                Step::Cast { from, to } => {
-                    layout.make(*to);
-                    let cast = Cast::new(fused.values[*from], fused.values[*to])?;
-                    work.push(Work::Cast { cast, from: *from, to: *to });
-                }
-                Step::Store { from, operand } => work.push(Work::Store { from: *from, operand: *operand }),
+        let schedule = Schedule::new(fused, |operand| lanes[operand].is_uniform())?;
+        let mut layout = Layout::new(fused, operands, &lanes, &schedule);
+        for &at in &schedule.loads {
+            if let Step::Load { operand, to } = fused.steps[at] {
+                layout.load(operand, to);
             }
-            layout.release(step, index);
         }
-        let Layout { loads, uniforms, places, buffers, .. } = layout;
-        Ok(Self { numel, row, lanes, moves, loads, uniforms, places, work, buffers })
+        let mut uniform = Vec::new();
+        for &at in &schedule.uniform {
+            layout.make_apart(&fused.steps[at]);
+            uniform.push(work(fused, &fused.steps[at])?);
+        }
+        let mut segments = Vec::with_capacity(schedule.segments.len());
+        for (number, segment) in schedule.segments.into_iter().enumerate() {
+            let mut works = Vec::with_capacity(segment.steps.len());
+            for &at in &segment.steps {
+                layout.make(&fused.steps[at]);
+                works.push(work(fused, &fused.steps[at])?);
+            }
+            // Only now, so that no result of a segment takes the memory of one of its inputs.
+            for &at in &segment.steps {
+                layout.release(&fused.steps[at], number);
+            }
+            segments.push(Segment { works, machine: segment.machine });
+        }
+        let Layout { loads, uniform_loads, places, buffers, .. } = layout;
+        let elements = fused.values.iter().map(|dtype| dtype.size()).collect();
+        Ok(Self { numel, row, lanes, moves, loads, uniform_loads, uniform, segments, places, elements, buffers })
     }
+}
+
+impl Ready {
+    /// How many steps machine code runs.
+    pub fn machine_steps(&self) -> usize {
+        let compiled = self.segments.iter().filter(|segment| segment.machine.is_some());
+        compiled.map(|segment| segment.works.len()).sum()
+    }
+}
+
+fn work(fused: &Fused, step: &Step) -> Result<Work> {
+    Ok(match step {
+        Step::Apply { row, compute, scalars, inputs, to } => {
+            let Entry::Pointwise(expression) = row.entry else {
+                return Err(Error::Runtime(format!("{} is not pointwise", row.name)));
+            };
+            let Some(block) = expression.block(*compute) else { return Error::dtype(*compute) };
+            Work::Apply { block, inputs: inputs.clone(), to: *to, scalars: *scalars }
+        }
+        Step::Cast { from, to } => {
+            Work::Cast { cast: Cast::new(fused.values[*from], fused.values[*to])?, from: *from, to: *to }
+        }
+        Step::Store { from, operand } => Work::Store { from: *from, operand: *operand },
+        Step::Load { .. } => return Err(Error::Runtime("a load is no work".into())),
+    })
 }
 
 /// Gives values buffers, by their lives.
 struct Layout<'a> {
     lanes: &'a [Lane],
-    /// Values that loads make: their buffers are theirs alone.
-    is_loaded: Vec<bool>,
-    /// The last step that reads a value.
-    last: Vec<usize>,
-    /// The operand that a value may be made in: its only store, and no load sees that memory.
+    /// The last segment that reads a value; none for what keeps its buffer.
+    last: Vec<Option<usize>>,
+    /// The operand that a value may be made in: its store, where no load sees that memory.
     target: Vec<Option<usize>>,
     places: Vec<Place>,
     free: Vec<usize>,
     buffers: usize,
     loads: Vec<(usize, usize)>,
-    uniforms: Vec<(usize, usize)>,
+    uniform_loads: Vec<(usize, usize)>,
 }
 
 impl<'a> Layout<'a> {
-    fn new(fused: &Fused, operands: &[Operand], lanes: &'a [Lane]) -> Self {
-        let mut last = vec![0; fused.values.len()];
+    fn new(fused: &Fused, operands: &[Operand], lanes: &'a [Lane], schedule: &Schedule) -> Self {
+        let mut last = vec![None; fused.values.len()];
         let mut target = vec![None; fused.values.len()];
-        for (index, step) in fused.steps.iter().enumerate() {
-            for value in step.reads() {
-                last[value] = index;
-            }
-            if let Step::Store { from, operand } = step {
-                let buffer = operands[*operand].buffer;
-                let is_loaded = operands[fused.outputs..].iter().any(|loaded| loaded.buffer == buffer);
-                if !is_loaded && lanes[*operand].dense_run() >= SHORT.min(operands[*operand].numel()) {
-                    target[*from] = Some(*operand);
+        for (number, segment) in schedule.segments.iter().enumerate() {
+            for &at in &segment.steps {
+                for value in fused.steps[at].reads() {
+                    last[value] = Some(number);
                 }
-            }
-        }
-        let mut is_loaded = vec![false; fused.values.len()];
-        for step in &fused.steps {
-            if let Step::Load { to, .. } = step {
-                is_loaded[*to] = true;
+                if let Step::Store { from, operand } = fused.steps[at] {
+                    let buffer = operands[operand].buffer;
+                    let is_loaded = operands[fused.outputs..].iter().any(|loaded| loaded.buffer == buffer);
+                    if !is_loaded && lanes[operand].dense_run() >= SHORT.min(operands[operand].numel()) {
+                        target[from] = Some(operand);
+                    }
+                }
             }
         }
         Self {
             lanes,
-            is_loaded,
             last,
             target,
             places: vec![Place::Buffer(0); fused.values.len()],
             free: Vec::new(),
             buffers: 0,
             loads: Vec::new(),
-            uniforms: Vec::new(),
+            uniform_loads: Vec::new(),
         }
     }
 
-    fn buffer(&mut self) -> usize {
-        self.free.pop().unwrap_or_else(|| {
-            self.buffers += 1;
-            self.buffers - 1
-        })
+    /// A buffer that no other value takes.
+    fn own_buffer(&mut self, value: ValueId) -> usize {
+        self.last[value] = None;
+        self.buffers += 1;
+        self.buffers - 1
     }
 
     fn load(&mut self, operand: usize, to: ValueId) {
         // Loads are made before a block's steps, so theirs are buffers of their own.
-        let buffer = self.buffers;
-        self.buffers += 1;
+        let buffer = self.own_buffer(to);
         self.places[to] = if self.lanes[operand].is_uniform() {
-            self.uniforms.push((operand, buffer));
-            Place::Uniform { operand, buffer }
+            self.uniform_loads.push((operand, buffer));
+            Place::Buffer(buffer)
         } else {
             self.loads.push((operand, buffer));
             Place::Operand { operand, buffer }
         };
     }
 
-    fn make(&mut self, to: ValueId) {
-        let buffer = self.buffer();
+    fn make_apart(&mut self, step: &Step) {
+        if let Some(to) = step.makes() {
+            self.places[to] = Place::Buffer(self.own_buffer(to));
+        }
+    }
+
+    fn make(&mut self, step: &Step) {
+        let Some(to) = step.makes() else { return };
+        let buffer = self.free.pop().unwrap_or_else(|| {
+            self.buffers += 1;
+            self.buffers - 1
+        });
         self.places[to] = match self.target[to] {
             Some(operand) => Place::Operand { operand, buffer },
             None => Place::Buffer(buffer),
         };
     }
 
-    /// Frees the buffers of values that this step was the last to read.
-    fn release(&mut self, step: &Step, index: usize) {
-        let mut reads = step.reads();
-        reads.sort_unstable();
-        reads.dedup();
-        for value in reads {
-            if self.last[value] != index || self.is_loaded[value] {
-                continue;
-            }
-            if let Place::Buffer(buffer) | Place::Operand { buffer, .. } = self.places[value] {
-                self.free.push(buffer);
+    /// Frees the buffers of values that this segment was the last to read.
+    fn release(&mut self, step: &Step, segment: usize) {
+        for value in step.reads() {
+            if self.last[value] == Some(segment) {
+                self.last[value] = None;
+                self.free.push(self.places[value].buffer());
             }
         }
     }

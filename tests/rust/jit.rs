@@ -1,0 +1,179 @@
+//! Machine code of fused kernels has the bits of the rows' block loops, at every level that has it.
+
+use rustorch_graph::program::{Kernel, Program};
+use rustorch_graph::run::{Memory, Random};
+use rustorch_graph::{passes, plan, record};
+use rustorch_kernels::dtype::DType;
+use rustorch_kernels::isa::{self, Level};
+use rustorch_kernels::ops::{Entry, OPS, Op, Row};
+use rustorch_kernels::view::{Attrs, View};
+
+/// Not a multiple of a vector, and more than a block.
+const COUNT: usize = 1003;
+const BYTES: usize = 8 * COUNT;
+
+fn address(block: usize) -> usize {
+    0x10_0000_0000 + block * 0x10_0000
+}
+
+fn vector(block: usize, dtype: DType) -> View<'static> {
+    // SAFETY: recording never touches the memory.
+    unsafe { View::new(address(block) as *mut u8, dtype, &[COUNT as i64], &[1]) }
+}
+
+fn launch(row: &'static Row, views: &[View<'static>], compute: DType) {
+    let attrs = Attrs { ints: &[compute as i64, 0, 1, 0, 0], floats: &[0.25, 1.5, 0.5, 0.0] };
+    record::launch(row, views, &attrs).unwrap();
+}
+
+/// A capture of two launches of `row` over inputs 0 to 2, and of something that joins them.
+fn twice(row: &'static Row, arity: usize, compute: DType, result: DType) -> Program {
+    record::begin().unwrap();
+    for block in 0..7 {
+        record::block(address(block), BYTES).unwrap();
+    }
+    let inputs = |first: usize| (0..arity).map(move |input| vector((first + input) % 3, compute));
+    for (out, first) in [(3, 0), (4, 1)] {
+        launch(row, &[vector(out, result)].into_iter().chain(inputs(first)).collect::<Vec<_>>(), compute);
+    }
+    let (join, joined) = if result == DType::Bool { (Op::logical_xor, DType::Bool) } else { (Op::sub, result) };
+    launch(join.row(), &[vector(5, joined), vector(3, result), vector(4, result)], joined);
+    record::finish(&[0, 1, 2].map(address), &[3, 5].map(address)).unwrap()
+}
+
+const HOSTILE: [f32; 16] = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.25,
+    1.5,
+    f32::NAN,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::MIN_POSITIVE,
+    1e-42,
+    f32::MAX,
+    f32::MIN,
+    0.1,
+    -3.7,
+    88.0,
+];
+
+/// The bytes of both outputs.
+fn execute(program: &Program, compute: DType, result: DType) -> Vec<Vec<u32>> {
+    let value = |input: usize, at: usize| HOSTILE[(at * (2 * input + 1) + at / 16) % 16];
+    let inputs: Vec<Vec<u8>> = (0..3)
+        .map(|input| {
+            let bytes = (0..COUNT).flat_map(|at| match compute {
+                DType::Bool => vec![(value(input, at) > 0.0) as u8],
+                _ => value(input, at).to_ne_bytes().to_vec(),
+            });
+            bytes.chain(std::iter::repeat(0)).take(BYTES).collect()
+        })
+        .collect();
+    let mut outputs = vec![vec![0u8; BYTES]; program.outputs];
+    let mut arena = vec![0u64; program.arena_bytes / 8 + 8];
+    let memory = Memory {
+        inputs: &inputs.iter().map(|input| input.as_ptr() as usize).collect::<Vec<_>>(),
+        outputs: &outputs.iter_mut().map(|output| output.as_mut_ptr() as usize).collect::<Vec<_>>(),
+        arena: arena.as_mut_ptr().cast(),
+    };
+    // SAFETY: the buffers are as long as the program's.
+    unsafe { rustorch_graph::run::run(program, memory, Random::default()) }.unwrap();
+    outputs
+        .iter()
+        .map(|output| match result {
+            DType::Bool => output.iter().map(|&byte| byte as u32).collect(),
+            // One NaN is as good as another: its bits depend on the order of commuted operands.
+            _ => output
+                .chunks_exact(4)
+                .map(|bytes| f32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+                .map(|value| if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() })
+                .collect(),
+        })
+        .collect()
+}
+
+#[test]
+fn machine_code_has_the_bits_of_block_loops() {
+    for level in Level::available().filter(|&level| level != Level::Scalar) {
+        let mut compiled = 0;
+        for row in OPS {
+            let Entry::Pointwise(expression) = row.entry else { continue };
+            for compute in [DType::F32, DType::Bool] {
+                let Some(block) = expression.block(compute) else { continue };
+                isa::at(level, || {
+                    let mut plain = twice(row, block.arity, compute, block.output);
+                    let mut fused = plain.clone();
+                    plan::run(&mut plain);
+                    passes::fuse::run(&mut fused);
+                    plan::run(&mut fused);
+                    let Kernel::Fused(kernel) = &fused.instructions[0].kernel else {
+                        panic!("{} did not fuse", row.name)
+                    };
+                    compiled += kernel.ready().map_or(0, |ready| ready.machine_steps());
+                    assert_eq!(
+                        execute(&fused, compute, block.output),
+                        execute(&plain, compute, block.output),
+                        "{} over {compute} at {}",
+                        row.name,
+                        level.name()
+                    );
+                });
+            }
+        }
+        // Some fifty row and type pairs have machine code, each in three steps here.
+        assert!(compiled > 100, "only {compiled} steps became machine code at {}", level.name());
+    }
+}
+
+#[test]
+fn code_for_more_values_than_registers_is_cut() {
+    // A sum of products of forty inputs, all of which are alive until the end.
+    const INPUTS: usize = 20;
+    isa::at(isa::machine(), || {
+        record::begin().unwrap();
+        for block in 0..3 * INPUTS + 1 {
+            record::block(address(block), BYTES).unwrap();
+        }
+        for at in 0..INPUTS {
+            launch(
+                Op::mul.row(),
+                &[at + INPUTS, at, (at + 1) % INPUTS].map(|block| vector(block, DType::F32)),
+                DType::F32,
+            );
+        }
+        let mut sum = INPUTS;
+        for at in 1..INPUTS {
+            launch(
+                Op::sub.row(),
+                &[2 * INPUTS + at, sum, 2 * INPUTS - at].map(|block| vector(block, DType::F32)),
+                DType::F32,
+            );
+            sum = 2 * INPUTS + at;
+        }
+        let inputs: Vec<usize> = (0..INPUTS).map(address).collect();
+        let plain = record::finish(&inputs, &[address(sum)]).unwrap();
+        let mut fused = plain.clone();
+        passes::fuse::run(&mut fused);
+        assert!(fused.instructions.len() < plain.instructions.len());
+        let run = |program: &Program| {
+            let mut program = program.clone();
+            plan::run(&mut program);
+            let inputs: Vec<Vec<f32>> =
+                (0..INPUTS).map(|input| (0..COUNT).map(|at| ((at + input) % 13) as f32 - 6.0).collect()).collect();
+            let mut output = vec![0f32; COUNT];
+            let mut arena = vec![0u64; program.arena_bytes / 8 + 8];
+            let memory = Memory {
+                inputs: &inputs.iter().map(|input| input.as_ptr() as usize).collect::<Vec<_>>(),
+                outputs: &[output.as_mut_ptr() as usize],
+                arena: arena.as_mut_ptr().cast(),
+            };
+            // SAFETY: the buffers are as long as the program's.
+            unsafe { rustorch_graph::run::run(&program, memory, Random::default()) }.unwrap();
+            output
+        };
+        assert_eq!(run(&fused), run(&plain));
+    });
+}
