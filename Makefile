@@ -10,7 +10,7 @@ export MAX_JOBS ?= 2
 export CARGO_BUILD_JOBS ?= $(MAX_JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check conformance bench build dev clean
+.PHONY: help demo test check parity conformance bench build dev clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -36,6 +36,10 @@ check: $(READY)
 	$(BIN)/python -m mypy
 	$(BIN)/python tests/arrows.py
 	$(BIN)/python tests/file_sizes.py
+
+## make parity   models on rustorch, eager and compiled, against eager PyTorch on the CPU
+parity: build
+	$(BIN)/python -m rustorch_device.parity
 
 ## make conformance   PyTorch's databases of ops, all of them; goes on where it was stopped; writes docs/ops.md
 conformance: build

@@ -1,0 +1,108 @@
+"""`python -m rustorch_device.parity`: compares models on rustorch with eager PyTorch on the CPU.
+
+Exits with 1 where one differs or cannot run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections import Counter
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+import rustorch_device  # noqa: F401  loads the device, whatever RUSTORCH_AUTOLOAD says
+from rustorch_device.parity import hotspots
+from rustorch_device.parity.models import SUITE, Case, from_path
+from rustorch_device.parity.run import ARMS, TOLERANCE, Comparison, Outcome, compare, run
+
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TOLERANCE}
+
+
+def arguments() -> argparse.Namespace:
+    """The command line's."""
+    parser = argparse.ArgumentParser(prog="python -m rustorch_device.parity", description=__doc__)
+    parser.add_argument("--models", nargs="+", choices=SUITE, metavar="NAME", help=f"of {', '.join(SUITE)}")
+    parser.add_argument("--module", action="append", metavar="PACKAGE.MODULE:FACTORY", help="a model of your own")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--rtol", type=float, help="relative tolerance, instead of the dtype's")
+    parser.add_argument("--atol", type=float, help="absolute tolerance, instead of the dtype's")
+    parser.add_argument("--norm", type=float, help="tolerance of gradients and trained parameters, by their norm")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument(
+        "--hotspots", type=int, default=3, metavar="COUNT", help="nodes to name for a model that differs"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the whole report there")
+    return parser.parse_args()
+
+
+def verdict(agrees: bool, worst: float) -> str:
+    """The table's word for an error."""
+    return f"{'ok' if agrees else 'DIFFERS'} {worst:.2g}"
+
+
+def cell(comparison: Comparison) -> str:
+    """An arm's cell of the table."""
+    return "ERROR" if comparison.error else verdict(comparison.agrees, comparison.worst)
+
+
+def print_row(cells: list[str], widths: list[int]) -> None:
+    """One line of the table."""
+    print("  ".join(text.ljust(width) for text, width in zip(cells, widths, strict=True)).rstrip(), flush=True)
+
+
+def main() -> int:
+    """Runs the comparison; the exit code."""
+    options = arguments()
+    dtype = DTYPES[options.dtype]
+    given = {name: value for name in ("rtol", "atol", "norm") if (value := getattr(options, name)) is not None}
+    tolerance = replace(TOLERANCE[dtype], **given)
+    names = options.models or ([] if options.module else list(SUITE))
+    widths = [16, *(16 for _ in ["nodes", *options.arms]), 8]
+    limits = ", ".join(f"{name} {value:g}" for name, value in asdict(tolerance).items())
+    print(f"Largest error in units of the tolerance ({limits}), {options.dtype}")
+    print_row(["model", "nodes", *options.arms, "seconds"], widths)
+    report: dict[str, Any] = {"dtype": options.dtype, **asdict(tolerance), "models": {}}
+    notes: list[str] = []
+    fallbacks: Counter[str] = Counter()
+    failed = False
+    for name in [*names, *(options.module or [])]:
+        start = time.perf_counter()
+        torch.manual_seed(0)
+        case: Case = SUITE[name]() if name in SUITE else from_path(name)
+        expected: Outcome = run(case, "cpu", False, dtype)
+        comparisons = {arm: compare(case, arm, expected, dtype, tolerance) for arm in options.arms}
+        spots = hotspots.find(case, dtype, tolerance, options.hotspots)
+        worst = spots[0].error if spots else 0.0
+        cells = [verdict(worst <= 1, worst), *(cell(comparison) for comparison in comparisons.values())]
+        print_row([name, *cells, f"{time.perf_counter() - start:.1f}"], widths)
+        if worst > 1 or not all(comparison.agrees for comparison in comparisons.values()):
+            failed = True
+            notes += [f"{name}: node {spot.node} on {spot.shapes}: {spot.error:.2g}" for spot in spots]
+        for arm, comparison in comparisons.items():
+            fallbacks.update(comparison.fallbacks)
+            if comparison.error:
+                notes.append(f"{name}, {arm}: {comparison.error}")
+            elif not comparison.agrees:
+                notes.append(f"{name}, {arm}: {comparison.where} differs by {comparison.worst:.2g} tolerances")
+            if comparison.graph_breaks:
+                notes.append(f"{name}, {arm}: {comparison.graph_breaks} graph breaks")
+        arms = {arm: {**asdict(comparison), "agrees": comparison.agrees} for arm, comparison in comparisons.items()}
+        report["models"][name] = {"arms": arms, "hotspots": [asdict(spot) for spot in spots]}
+    print(*notes, sep="\n", end="\n" if notes else "")
+    if fallbacks:
+        print("without a Rust kernel:", ", ".join(f"{op} x{count}" for op, count in fallbacks.most_common()))
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(report, file, indent=1)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    sys.exit(main())

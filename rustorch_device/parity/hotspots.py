@@ -1,0 +1,72 @@
+"""Which node of a model differs most: each op that runs on the CPU also runs on rustorch, on the
+same inputs, and its results are compared.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from rustorch_device import _device_module
+from rustorch_device.parity.models import Case
+from rustorch_device.parity.run import Tolerance, distance
+
+
+@dataclass
+class Hotspot:
+    """A node's error, in units of the tolerance."""
+
+    node: str
+    error: float
+    shapes: str
+
+
+class Shadow(TorchDispatchMode):
+    """Runs every op on rustorch beside the CPU, and keeps each node's error."""
+
+    def __init__(self, tolerance: Tolerance) -> None:
+        super().__init__()
+        self.tolerance = tolerance
+        self.hotspots: list[Hotspot] = []
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs `func` on the CPU for its result, and on rustorch for the comparison."""
+        kwargs = kwargs or {}
+        writes = func._schema.is_mutable
+        is_random = torch.Tag.nondeterministic_seeded in func.tags
+        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        if is_random or not leaves or any(leaf.device.type != "cpu" for leaf in leaves):
+            return func(*args, **kwargs)
+        # Before the CPU writes: an op in place changes its arguments.
+        moved = tree_map_only(torch.Tensor, lambda tensor: tensor.to("rustorch"), (args, kwargs))
+        expected = func(*args, **kwargs)
+        actual = func(*moved[0], **moved[1])
+        compared = (moved, (args, kwargs)) if writes else (actual, expected)
+        for mine, theirs in zip(*map(tree_leaves, compared), strict=True):
+            if isinstance(theirs, torch.Tensor) and theirs.device.type == "cpu":
+                error = distance(mine.detach().cpu(), theirs.detach(), self.tolerance)
+                shapes = ", ".join(str(list(leaf.shape)) for leaf in leaves)
+                self.hotspots.append(Hotspot(f"{func} #{self.count}", error, shapes))
+        self.count += 1
+        return expected
+
+
+def find(case: Case, dtype: torch.dtype, tolerance: Tolerance, count: int) -> list[Hotspot]:
+    """The nodes of one training step that differ most, the worst first; those that are equal are left out."""
+    model = copy.deepcopy(case.model).to(dtype)
+    inputs = tree_map_only(
+        torch.Tensor, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, case.inputs
+    )
+    before = _device_module.set_fallback_policy("silent")
+    try:
+        with Shadow(tolerance) as shadow:
+            case.loss(model(*inputs)).backward()
+    finally:
+        _device_module.set_fallback_policy(before)
+    return sorted((spot for spot in shadow.hotspots if spot.error > 0), key=lambda spot: -spot.error)[:count]

@@ -1,0 +1,88 @@
+"""The parity harness: it agrees where it should, and tells where something differs."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from rustorch_device.parity.hotspots import find
+from rustorch_device.parity.models import Case, from_path
+from rustorch_device.parity.run import ARMS, TOLERANCE, compare, distance, run
+
+TIGHT = TOLERANCE[torch.float32]
+
+
+def tiny() -> tuple[nn.Module, torch.Tensor]:
+    """A factory as a user's, for `--module`."""
+    return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.BatchNorm1d(7), nn.Linear(7, 2)), torch.randn(6, 5)
+
+
+class DependsOnDevice(nn.Module):
+    """Wrong on rustorch, on purpose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) + (1.0 if x.device.type == "rustorch" else 0.0)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_model_agrees_in_every_arm(arm):
+    case = from_path(f"{__name__}:tiny")
+    expected = run(case, "cpu", False, torch.float32)
+    comparison = compare(case, arm, expected, torch.float32, TIGHT)
+    assert comparison.agrees, comparison
+    assert not comparison.fallbacks and not comparison.graph_breaks
+    assert any(name.startswith("grad") for name in expected.tensors)
+    assert any("running_mean" in name for name in expected.tensors)
+
+
+def test_a_difference_is_told():
+    case = Case(DependsOnDevice(), (torch.randn(4, 3),), lambda out: out.sum())
+    comparison = compare(case, "eager", run(case, "cpu", False, torch.float32), torch.float32, TIGHT)
+    assert not comparison.agrees and comparison.worst > 1 and comparison.where
+
+
+def test_an_error_is_the_arms_result():
+    def loss(out: torch.Tensor) -> torch.Tensor:
+        raise KeyError("on purpose")
+
+    case = Case(nn.Linear(3, 3), (torch.randn(4, 3),), lambda out: out.sum())
+    expected = run(case, "cpu", False, torch.float32)
+    case.loss = loss
+    assert "on purpose" in compare(case, "eager", expected, torch.float32, TIGHT).error
+
+
+def test_distance():
+    one = torch.ones(3)
+    assert distance(one, one, TIGHT) == 0
+    assert distance(one + 2e-4, one, TIGHT) == pytest.approx(2e-4 / (TIGHT.atol + TIGHT.rtol), rel=1e-3)
+    assert distance(one, torch.tensor([1, 1, torch.nan]), TIGHT) == float("inf")
+    assert distance(torch.tensor([torch.nan]), torch.tensor([torch.nan]), TIGHT) == 0
+    assert distance(one, one.double(), TIGHT) == float("inf")
+
+
+def test_nodes_are_compared_one_by_one():
+    case = from_path(f"{__name__}:tiny")
+    spots = find(case, torch.float32, TIGHT, 100)
+    assert all(spot.error < 1 for spot in spots)
+    assert all("aten." in spot.node for spot in spots)
+
+
+def test_the_command(tmp_path):
+    report = tmp_path / "report.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "rustorch_device.parity", "--models", "mlp_1", "--arms", "eager", "--json", report],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "mlp_1" in done.stdout
+    assert json.loads(report.read_text())["models"]["mlp_1"]["arms"]["eager"]["agrees"]
