@@ -65,4 +65,10 @@ def rust_backend(module: GraphModule, examples: list[torch.Tensor], **_options: 
         # Writes to arguments (an optimizer's step) belong to the program.
         keep_inference_input_mutations=True,
     )
-    return compiled(module, examples)
+    # Where oneDNN is on, AOTAutograd traces a CPU model's recurrent layers as one op of that library.
+    was_on = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        return compiled(module, examples)
+    finally:
+        torch._C._set_mkldnn_enabled(was_on)

@@ -176,3 +176,18 @@ def test_dropout_follows_the_seed(device):
     assert not torch.equal(masks[0], masks[2])
     assert 350 < int((masks[0] != 0).sum()) < 650
     assert not torch.equal(dropout(x).cpu(), dropout(x).cpu())
+
+
+def test_a_cpu_models_recurrent_layer_is_native():
+    with torch._dynamo.config.patch(allow_rnn=True):
+        model = nn.LSTM(5, 7, num_layers=2, batch_first=True)
+        x = torch.randn(3, 4, 5)
+        expected, _ = model(x)
+        expected.sum().backward()
+        gradients = [parameter.grad.clone() for parameter in model.parameters()]
+        model.zero_grad()
+        result, _ = torch.compile(model, backend="rust_backend")(x)  # A fallback would be an error here.
+        result.sum().backward()
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close([parameter.grad for parameter in model.parameters()], gradients)
+    assert torch._C._get_mkldnn_enabled()

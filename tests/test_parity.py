@@ -10,7 +10,7 @@ from torch import nn
 
 from rustorch_device.parity.hotspots import find
 from rustorch_device.parity.models import Case, from_path
-from rustorch_device.parity.run import ARMS, TOLERANCE, compare, distance, run
+from rustorch_device.parity.run import ARMS, BY_NORM, TOLERANCE, compare, distance, noise, norm_distances, run
 
 TIGHT = TOLERANCE[torch.float32]
 
@@ -35,7 +35,7 @@ class DependsOnDevice(nn.Module):
 def test_a_model_agrees_in_every_arm(arm):
     case = from_path(f"{__name__}:tiny")
     expected = run(case, "cpu", False, torch.float32)
-    comparison = compare(case, arm, expected, torch.float32, TIGHT)
+    comparison = compare(case, arm, expected, torch.float32, TIGHT, noise(case, expected, torch.float32))
     assert comparison.agrees, comparison
     assert not comparison.fallbacks and not comparison.graph_breaks
     assert any(name.startswith("grad") for name in expected.tensors)
@@ -44,7 +44,8 @@ def test_a_model_agrees_in_every_arm(arm):
 
 def test_a_difference_is_told():
     case = Case(DependsOnDevice(), (torch.randn(4, 3),), lambda out: out.sum())
-    comparison = compare(case, "eager", run(case, "cpu", False, torch.float32), torch.float32, TIGHT)
+    expected = run(case, "cpu", False, torch.float32)
+    comparison = compare(case, "eager", expected, torch.float32, TIGHT, dict.fromkeys(BY_NORM, 0.0))
     assert not comparison.agrees and comparison.worst > 1 and comparison.where
 
 
@@ -55,7 +56,7 @@ def test_an_error_is_the_arms_result():
     case = Case(nn.Linear(3, 3), (torch.randn(4, 3),), lambda out: out.sum())
     expected = run(case, "cpu", False, torch.float32)
     case.loss = loss
-    assert "on purpose" in compare(case, "eager", expected, torch.float32, TIGHT).error
+    assert "on purpose" in compare(case, "eager", expected, torch.float32, TIGHT, {}).error
 
 
 def test_distance():
@@ -65,6 +66,17 @@ def test_distance():
     assert distance(one, torch.tensor([1, 1, torch.nan]), TIGHT) == float("inf")
     assert distance(torch.tensor([torch.nan]), torch.tensor([torch.nan]), TIGHT) == 0
     assert distance(one, one.double(), TIGHT) == float("inf")
+
+
+def test_norm_distances():
+    expected = {"grad a": torch.tensor([3.0, 4.0]), "grad zero": torch.zeros(2), "loss": torch.ones(1)}
+    actual = {"grad a": torch.tensor([3.0, 4.5]), "grad zero": torch.full((2,), 1e-9), "loss": torch.ones(1)}
+    found = norm_distances(actual, expected, "grad")
+    assert set(found) == {"grad a", "grad zero"}
+    assert found["grad a"] == pytest.approx(0.5 / (5 + 0.1 * 12.5**0.5))
+    assert found["grad zero"] < 1e-8, "what is zero but for rounding is not held to rounding"
+    assert norm_distances({}, expected, "grad")["grad a"] == float("inf")
+    assert norm_distances({"grad a": torch.full((2,), torch.nan)}, expected, "grad")["grad a"] == float("inf")
 
 
 def test_nodes_are_compared_one_by_one():

@@ -19,7 +19,7 @@ import torch
 import rustorch_device  # noqa: F401  loads the device, whatever RUSTORCH_AUTOLOAD says
 from rustorch_device.parity import hotspots
 from rustorch_device.parity.models import SUITE, Case, from_path
-from rustorch_device.parity.run import ARMS, TOLERANCE, Comparison, Outcome, compare, run
+from rustorch_device.parity.run import ARMS, TOLERANCE, Comparison, Outcome, compare, noise, run
 
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TOLERANCE}
 
@@ -76,7 +76,8 @@ def main() -> int:
         torch.manual_seed(0)
         case: Case = SUITE[name]() if name in SUITE else from_path(name)
         expected: Outcome = run(case, "cpu", False, dtype)
-        comparisons = {arm: compare(case, arm, expected, dtype, tolerance) for arm in options.arms}
+        own = noise(case, expected, dtype)
+        comparisons = {arm: compare(case, arm, expected, dtype, tolerance, own) for arm in options.arms}
         spots = hotspots.find(case, dtype, tolerance, options.hotspots)
         worst = spots[0].error if spots else 0.0
         cells = [verdict(worst <= 1, worst), *(cell(comparison) for comparison in comparisons.values())]
