@@ -10,7 +10,7 @@ export MAX_JOBS ?= 2
 export CARGO_BUILD_JOBS ?= $(MAX_JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check parity conformance bench build dev clean
+.PHONY: help demo test check parity conformance bench build dev wheel clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -56,6 +56,13 @@ build: $(READY)
 ## make dev     build in place with the .venv that is there, installing nothing
 dev:
 	$(BIN)/python setup.py -q egg_info build_ext --inplace
+
+## make wheel   a wheel in dist/, tried in a fresh environment without Rust or a compiler
+wheel: $(READY)
+	rm -rf build/lib* build/wheel dist
+	LDFLAGS=-Wl,--strip-debug $(BIN)/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheel .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' -w dist build/wheel/*.whl
+	$(BIN)/python tests/wheel.py dist/*.whl
 
 ## make clean   remove what was built; .venv stays
 clean:

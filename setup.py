@@ -66,7 +66,8 @@ setup(
             sources=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.cpp")),
             include_dirs=[str(ROOT / "csrc"), str(GENERATED)],
             extra_compile_args=["-std=c++20", "-O2", "-g0", "-Wall", "-Wno-unknown-pragmas", "-fvisibility=hidden"],
-            extra_link_args=["-Wl,--gc-sections", "-Wl,--exclude-libs,ALL"],
+            # torch's libraries are loaded before; where they are not, they lie beside this package.
+            extra_link_args=["-Wl,--gc-sections", "-Wl,--exclude-libs,ALL", "-Wl,-rpath,$ORIGIN/../torch/lib"],
         )
     ],
     cmdclass={"build_ext": Build},

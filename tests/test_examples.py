@@ -213,3 +213,27 @@ def test_the_compile_demo_fails_where_results_differ():
     demo = run(ROOT / "examples" / "compile_backend_demo.py", "--backend=eager", "--tolerance=-1")
     assert demo.returncode == 1
     assert "differ" in demo.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--compiled"], ["--device=cpu"]])
+def test_a_resumed_run_gives_the_same_numbers(tmp_path, more):
+    demo = run(ROOT / "examples" / "checkpoint_resume.py", "--steps=12", f"--output={tmp_path}", *more)
+    assert demo.returncode == 0, demo.stderr
+    assert "all 12 losses are the same to the last bit" in demo.stdout
+    assert "stopped after 6 steps" in demo.stdout
+
+
+def test_the_gpt_trains_samples_and_draws(tmp_path):
+    picture = tmp_path / "loss.png"
+    small = ["--steps=30", "--batch=8", "--width=32", "--layers=1", "--heads=2", "--sample=20", "--goal=4.2"]
+    demo = run(ROOT / "examples" / "char_gpt.py", *small, f"--output={picture}")
+    assert demo.returncode == 0, demo.stderr
+    assert "30/30" in demo.stdout and "The for statement" in demo.stdout.partition("the model writes:")[2]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_gpt_fails_where_it_does_not_learn(tmp_path):
+    small = ["--steps=2", "--batch=2", "--width=16", "--layers=1", "--heads=2", "--sample=1"]
+    demo = run(ROOT / "examples" / "char_gpt.py", *small, f"--output={tmp_path / 'loss.png'}")
+    assert demo.returncode == 1
+    assert "the loss stays above 2.5" in demo.stderr

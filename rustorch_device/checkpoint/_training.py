@@ -191,15 +191,17 @@ def _listed(names: list[str]) -> str:
 
 
 def parameter_names(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> list[list[str]]:
-    """The name of each parameter of each group: the model's, or its place where the model has it not."""
+    """The name of each parameter of each group: the model's; where that has it not, the optimizer's, or its
+    place."""
     known: dict[int, str] = {}
     if model is not None:
         for name, parameter in unwrapped(model).named_parameters(remove_duplicate=False):
             known.setdefault(id(parameter), name.replace(_WRAPPER, ""))
-    return [
-        [known.get(id(parameter)) or f"group{number}.{place}" for place, parameter in enumerate(group["params"])]
-        for number, group in enumerate(optimizer.param_groups)
-    ]
+    names = []
+    for number, group in enumerate(optimizer.param_groups):
+        own = group.get("param_names") or [f"group{number}.{place}" for place in range(len(group["params"]))]
+        names.append([known.get(id(parameter), name) for parameter, name in zip(group["params"], own, strict=True)])
+    return names
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> dict[str, Any]:
@@ -236,7 +238,7 @@ class OptimizerLoad:
             raise CheckpointError(
                 f"the file's parameter groups are of {saved_sizes} parameters, the optimizer's of {own_sizes}"
             )
-        if model is None or not any(set(group) & set(names) for group in mine for names in theirs):
+        if not any(set(group) & set(names) for group in mine for names in theirs):
             # Without names on both sides, the order tells.
             mine = theirs
         for number, (own, group) in enumerate(zip(mine, theirs, strict=True)):
