@@ -207,6 +207,22 @@ def test_parameters_are_found_by_their_names(tmp_path):
             rustorch_device.load(path, model=model, optimizer=wrong)
 
 
+def test_generators_are_put_back_for_training_or_when_asked(tmp_path):
+    path = tmp_path / "a.safetensors"
+    model = nn.Linear(2, 2)
+    rustorch_device.save(path, model=model, optimizer=torch.optim.SGD(model.parameters()))
+    expected = torch.rand(2)
+    rustorch_device.load(path, model=model)
+    assert not torch.equal(torch.rand(2), expected)
+    rustorch_device.load(path, model=model, rng=True)
+    assert torch.equal(torch.rand(2), expected)
+    rustorch_device.load(path, model=model, optimizer=torch.optim.SGD(model.parameters()))
+    assert torch.equal(torch.rand(2), expected)
+    drawn = torch.get_rng_state()
+    rustorch_device.load(path, model=model, optimizer=torch.optim.SGD(model.parameters()), rng=False)
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
 def test_a_scaler_and_nested_schedulers(tmp_path):
     path = tmp_path / "a.safetensors"
 

@@ -1,6 +1,7 @@
 """The examples run to their end, and the demo's data code reads MNIST's files and refuses broken ones."""
 
 import gzip
+import json
 import os
 import struct
 import subprocess
@@ -237,3 +238,12 @@ def test_the_gpt_fails_where_it_does_not_learn(tmp_path):
     demo = run(ROOT / "examples" / "char_gpt.py", *small, f"--output={tmp_path / 'loss.png'}")
     assert demo.returncode == 1
     assert "the loss stays above 2.5" in demo.stderr
+
+
+def test_the_profile_shows_kernels(tmp_path):
+    demo = run(ROOT / "examples" / "profile_training.py", "--steps=2", "--batch=2", f"--output={tmp_path}")
+    assert demo.returncode == 0, demo.stderr
+    assert "conv" in demo.stdout and "fused_adam" in demo.stdout
+    trace = json.loads((tmp_path / "profile_training.json").read_text())
+    assert any(event.get("name", "").startswith("rustorch::") for event in trace["traceEvents"])
+    assert (tmp_path / "profile_training.png").read_bytes().startswith(b"\x89PNG")

@@ -132,7 +132,7 @@ def load(
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: Any = None,
     scaler: Any = None,
-    rng: bool = True,
+    rng: bool | None = None,
     device: Device = None,
     mmap: bool = False,
     strict: bool = True,
@@ -141,10 +141,10 @@ def load(
     of several, or a folder that holds either under Hugging Face's names.
 
     The model, optimizer, scheduler and scaler that are given take their state on; their tensors stay on
-    their devices. The generators are put back if `rng` is set and the file has them. Tensors of `extra`
-    come back to `device`, or to where they were. With `mmap`, the model's tensors become memory that is
-    mapped from the file: nothing is read until it is used, nor compared with its checksum, and writes
-    stay in this process.
+    their devices. `rng` puts the generators back, where the file has them; by default, when an optimizer is
+    given, so that training goes on. Tensors of `extra` come back to `device`, or to where they were. With
+    `mmap`, the model's tensors become memory that is mapped from the file: nothing is read until it is used,
+    nor compared with its checksum, and writes stay in this process.
 
     With `strict`, everything that is asked for must be in the file, and the model's names must be the
     file's. Raises CheckpointError where that is not so, where shapes differ, or where bytes are not
@@ -166,7 +166,8 @@ def load(
                 loads.append(_taking(taker, _decoded(tensors, document[name])))
         result.step = _decoded(tensors, document.get("step"))
         result.extra = _decoded(tensors, document.get("extra"), device)
-        states = _decoded(tensors, document["rng"], "cpu") if rng and "rng" in document else None
+        wanted = optimizer is not None if rng is None else rng
+        states = _decoded(tensors, document["rng"], "cpu") if wanted and "rng" in document else None
     for write in loads:
         write()
     if states is not None:
