@@ -121,6 +121,33 @@ def test_a_compiled_step_with_a_schedule_and_autocast(optimizer, way):
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
+@pytest.mark.allow_fallback
+@pytest.mark.parametrize("way", ["fused", "foreach"])
+def test_a_whole_step_compiles_as_one_function(way):
+    losses = []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        model = net().to(DEVICE)
+        stepper = torch.optim.AdamW(model.parameters(), lr=0.05, **WAYS[way])
+        schedule = torch.optim.lr_scheduler.ExponentialLR(stepper, 0.9)
+
+        def step(tokens, labels, model=model, stepper=stepper):
+            with torch.autocast(DEVICE, dtype=torch.bfloat16):
+                loss = nn.functional.cross_entropy(model(tokens), labels)
+            loss.backward()
+            stepper.step()
+            stepper.zero_grad()
+            return loss
+
+        call = torch.compile(step, backend="rust_backend") if compiled else step
+        reached = []
+        for at in range(6):
+            reached.append(call(*(given.to(DEVICE) for given in data(at))).item())
+            schedule.step()
+        losses.append(reached)
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 # Groups.
 
 
