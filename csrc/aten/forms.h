@@ -48,6 +48,9 @@ inline bool computable(const std::optional<at::Scalar>& scalar) {
 inline int64_t plain(const c10::SymInt& size) {
   return size.expect_int();
 }
+inline at::IntArrayRef plain(const c10::SymIntArrayRef& sizes) {
+  return C10_AS_INTARRAYREF_SLOW(sizes);
+}
 inline at::OptionalScalarRef plain(const std::optional<at::Scalar>& scalar) {
   return scalar.has_value() ? at::OptionalScalarRef(&*scalar) : at::OptionalScalarRef();
 }
@@ -131,6 +134,23 @@ struct WrittenTo<Kernel, Traits, at::Tensor&(Args...)> {
     detail::run<Kernel>(op, detail::plain(std::get<Index>(all))...);
     op.finish();
     return out;
+  }
+};
+
+inline bool is_native_float(const at::Tensor& tensor) {
+  return is_native(tensor.scalar_type()) && at::isFloatingType(tensor.scalar_type());
+}
+
+// A form whose kernel computes in floats; other dtypes go to the fallback.
+template <class Form, class Traits, class Schema = typename Traits::schema>
+struct FloatsOnly;
+template <class Form, class Traits, class Return, class... Args>
+struct FloatsOnly<Form, Traits, Return(const at::Tensor&, Args...)> {
+  static Return call(const at::Tensor& first, Args... args) {
+    if (!is_native_float(first)) {
+      return call_fallback<Traits>(first, args...);
+    }
+    return Form::call(first, args...);
   }
 };
 

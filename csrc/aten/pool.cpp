@@ -27,10 +27,6 @@ void append_pair(Ints& ints, IntArrayRef values, IntArrayRef otherwise = {}) {
   ints.append({given[0], given.size() > 1 ? given[1] : given[0]});
 }
 
-bool is_native_float(const Tensor& tensor) {
-  return is_native(tensor.scalar_type()) && at::isFloatingType(tensor.scalar_type());
-}
-
 bool is_native_number(const Tensor& tensor) {
   return is_native(tensor.scalar_type()) && tensor.scalar_type() != at::kBool;
 }
@@ -108,19 +104,6 @@ struct AverageBackward {
   }
 };
 
-// Integers take PyTorch's own average, which rounds towards zero.
-template <class Form, class Traits, class Schema = typename Traits::schema>
-struct FloatsOnly;
-template <class Form, class Traits, class Return, class... Args>
-struct FloatsOnly<Form, Traits, Return(const Tensor&, Args...)> {
-  static Return call(const Tensor& first, Args... args) {
-    if (!is_native_float(first)) {
-      return call_fallback<Traits>(first, args...);
-    }
-    return Form::call(first, args...);
-  }
-};
-
 Tensor adaptive_average(const Tensor& self, IntArrayRef output_size) {
   TORCH_CHECK(output_size.size() == 2, "adaptive_avg_pool2d: output_size must be 2");
   TORCH_CHECK(self.dim() == 3 || self.dim() == 4, "adaptive_avg_pool2d(): Expected 3D or 4D tensor, but got ",
@@ -160,6 +143,7 @@ Tensor adaptive_average_backward(const Tensor& grad, const Tensor& self) {
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+// Integers take PyTorch's own average, which rounds towards zero.
 #define RUSTORCH_FLOATS(name, Form, Kernel, traits) \
   m.impl(name, TORCH_FN((FloatsOnly<Form<Kernel, at::_ops::traits>, at::_ops::traits>::call)));
   m.impl("max_pool2d_with_indices", TORCH_FN(max_pool2d));

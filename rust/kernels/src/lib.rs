@@ -2,12 +2,15 @@
 //! [`view::View`]s and [`view::Attrs`], and is reached by [`ops::launch`] alone.
 
 pub mod alloc;
+pub mod attention;
 pub mod cat;
 pub mod conv;
 pub mod convert;
+pub mod distance;
 pub mod dtype;
 pub mod element;
 pub mod error;
+pub mod grid_sample;
 pub mod index;
 pub mod isa;
 pub mod lanes;
@@ -22,7 +25,10 @@ pub mod optim;
 pub mod pool;
 pub mod random;
 pub mod reduce;
+pub mod resample;
+pub mod rnn;
 pub mod scratch;
 pub mod softmax;
 pub mod threads;
+pub mod unfold;
 pub mod view;

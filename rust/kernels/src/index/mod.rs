@@ -3,6 +3,7 @@
 //! through the offsets ([`steer::take`]) and one writes through them ([`steer::put`]).
 
 mod arrange;
+mod bag;
 mod embedding;
 mod mask;
 mod offsets;
@@ -11,6 +12,7 @@ mod steer;
 mod write;
 
 pub use arrange::{flip, roll, tril, triu};
+pub use bag::{embedding_bag, embedding_bag_backward, embedding_bag_weights_backward, embedding_renorm};
 pub use embedding::{embedding, embedding_backward};
 pub use mask::{count_true, masked_select, nonzero};
 pub use read::{gather, index, index_select};

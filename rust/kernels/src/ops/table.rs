@@ -222,6 +222,17 @@ table! {
         softshrink: unary(float) [structured: "softshrink", "softshrink.out"] = |x; s| x.softshrink(s[0]);
         softshrink_backward: binary(float) [structured: "softshrink_backward", "softshrink_backward.grad_input"] =
             |grad, x; s| if x.abs() <= s[0] { T::ZERO } else { grad };
+        /// The first half, gated by the second.
+        glu: binary(float) = |a, b; _| a.mul(b.sigmoid());
+        /// grad, first half, gate
+        glu_gate_backward: ternary(float) =
+            |grad, a, b; _| grad.mul(a).mul(b.sigmoid()).mul(T::ONE.sub(b.sigmoid()));
+        /// self, weight
+        prelu: binary(float) = |x, weight; _| if x > T::ZERO { x } else { weight.mul(x) };
+        /// grad, self, weight
+        prelu_input_backward: ternary(float) =
+            |grad, x, weight; _| if x > T::ZERO { grad } else { weight.mul(grad) };
+        prelu_weight_backward: binary(float) = |grad, x; _| if x > T::ZERO { T::ZERO } else { x.mul(grad) };
         // Losses, before their reduction; `norm` is what the reduction multiplies the gradient by.
         mse_elementwise: binary(float) = |a, b; _| a.sub(b).mul(a.sub(b));
         /// Scalar: 2 * norm.
@@ -263,6 +274,25 @@ table! {
         /// `[grad_bias, grad_output]`.
         conv_bias_grad = crate::conv::bias_grad, outputs 1;
 
+        /// Scaled dot-product attention: `[out, logsumexp, query, key, value, mask?]`; ints `[0, 0, causal]`,
+        /// floats `[scale]`.
+        attention = crate::attention::attention, outputs 2;
+        /// `[out, logsumexp, state (two i64), query, key, value, mask?]`; ints `[seed, offset, causal]`,
+        /// floats `[scale, p]`. Words: one a pair of query and key, the queries rounded up to four.
+        attention_dropout = crate::attention::attention_dropout, outputs 3, random;
+        /// `[grad_query, grad_key, grad_value, grad_mask?, grad_out, query, key, value, mask?, out,
+        /// logsumexp, seed?, offset?]`; ints `[0, 0, causal]`, floats `[scale, p]`.
+        attention_backward = crate::attention::attention_backward, outputs 4;
+
+        /// `[hy, cy, activations, input_gates, hidden_gates, cx, input_bias?, hidden_bias?]`.
+        lstm_cell = crate::rnn::lstm_cell, outputs 3;
+        /// `[grad_gates, grad_cx, grad_hy?, grad_cy?, cx, cy, activations]`.
+        lstm_cell_backward = crate::rnn::lstm_cell_backward, outputs 2;
+        /// `[hy, saved, input_gates, hidden_gates, hx, input_bias?, hidden_bias?]`.
+        gru_cell = crate::rnn::gru_cell, outputs 2;
+        /// `[grad_input_gates, grad_hidden_gates, grad_hx, grad_hy, saved]`.
+        gru_cell_backward = crate::rnn::gru_cell_backward, outputs 3;
+
         /// Concatenates: `[out, inputs...]`, ints `[dim]`; inputs are cast to `out`'s dtype.
         cat = crate::cat::launch, outputs 1;
 
@@ -276,6 +306,16 @@ table! {
         embedding = crate::index::embedding, outputs 1;
         /// `[grad_weight, grad, indices]`, ints `[padding_idx (negative: none), scale_grad_by_freq]`.
         embedding_backward = crate::index::embedding_backward, outputs 1;
+        /// `[out, offset2bag, bag_size, max_indices?, weight, indices, offsets, per_sample_weights?]`, ints
+        /// `[mode (0 sum, 1 mean, 2 max), include_last_offset, padding_idx]`.
+        embedding_bag = crate::index::embedding_bag, outputs 4;
+        /// `[grad_weight, grad, indices, offset2bag, bag_size, max_indices?, per_sample_weights?]`, ints
+        /// `[mode, scale_grad_by_freq, padding_idx]`.
+        embedding_bag_backward = crate::index::embedding_bag_backward, outputs 1;
+        /// `[grad_weights, grad, weight, indices, offset2bag]`, ints `[padding_idx]`.
+        embedding_bag_weights_backward = crate::index::embedding_bag_weights_backward, outputs 1;
+        /// `[weight, indices]`, floats `[max_norm, p]`.
+        embedding_renorm = crate::index::embedding_renorm, outputs 1;
         /// `[self, index, src]`, ints `[dim]`.
         scatter = crate::index::scatter, outputs 1;
         /// `[self, index]`, ints `[dim, value]`, floats `[value]`.
@@ -351,6 +391,44 @@ table! {
         /// `[grad_in, grad_out]`.
         adaptive_avg_pool2d_backward = crate::pool::adaptive_average_backward, outputs 1;
 
+        /// `[out, indices (i64), self]`, ints `[kernel, stride, padding, dilation]`, (depth, height,
+        /// width) each.
+        max_pool3d = crate::pool::max_pool3d, outputs 2;
+        /// `[out, indices (i64), self]`, ints `[spatial dimensions]`.
+        adaptive_max_pool = crate::pool::adaptive_max, outputs 2;
+        /// `[out, indices (i64), self, samples]`, ints: the kernel.
+        fractional_max_pool = crate::pool::fractional_max, outputs 2;
+        /// `[out, self, indices (i64)]`, ints `[spatial dimensions, add]`: zeros, and each value at its
+        /// index in its plane.
+        unpool = crate::pool::unpool, outputs 1;
+        /// `[out, self]`, ints `[kernel, stride, padding (each dimension's), count_include_pad,
+        /// divisor_override (0: none)]`.
+        average_windows = crate::resample::average_windows, outputs 1;
+        /// `[grad_in, grad_out]`, ints as average_windows'.
+        average_windows_backward = crate::resample::average_windows_backward, outputs 1;
+        /// `[out, self]`, ints `[spatial dimensions]`.
+        adaptive_average = crate::resample::adaptive_average, outputs 1;
+        /// `[grad_in, grad_out]`, ints `[spatial dimensions]`.
+        adaptive_average_backward = crate::resample::adaptive_average_backward, outputs 1;
+        /// `[out, self]`, ints `[mode, align_corners]`, floats: each spatial dimension's scale, or 0.
+        upsample = crate::resample::upsample, outputs 1;
+        /// `[grad_in, grad_out]`, scalars as upsample's.
+        upsample_backward = crate::resample::upsample_backward, outputs 1;
+        /// `[out, self]`, ints `[reflect (else replicate), elements before the first of each dimension]`.
+        pad = crate::resample::pad, outputs 1;
+        /// `[grad_in, grad_out]`, ints as pad's.
+        pad_backward = crate::resample::pad_backward, outputs 1;
+
+        /// `[out, input, grid]`, ints `[interpolation (0 linear, 1 nearest, 2 cubic), padding (0 zeros, 1
+        /// border, 2 reflection), align_corners]`.
+        grid_sample = crate::grid_sample::grid_sample, outputs 1;
+        /// `[grad_input?, grad_grid?, grad_out, input, grid]`, ints as grid_sample's.
+        grid_sample_backward = crate::grid_sample::grid_sample_backward, outputs 2;
+        /// `[columns, images]`, ints `[kernel, dilation, padding, stride]`, (height, width) each.
+        im2col = crate::unfold::im2col, outputs 1;
+        /// `[images, columns]`, ints as im2col's.
+        col2im = crate::unfold::col2im, outputs 1;
+
         // One step over lists. `written` counts the views that are written: every list but the
         // gradients' is, and theirs comes last among the written ones where they are unscaled.
         /// Parameters, [momentum buffers,] gradients; ints `[written, nesterov, maximize,
@@ -421,5 +499,26 @@ table! {
         nll_loss = crate::loss::nll_loss, outputs 2;
         /// `[grad_input, grad_output, target, weight?, total_weight]`; ints `[reduction, ignored class]`
         nll_loss_backward = crate::loss::nll_loss_backward, outputs 1;
+        /// `[out, input, target, weight?]`; ints `[p, reduction]`, floats `[margin]`
+        multi_margin = crate::loss::multi_margin, outputs 1;
+        /// `[grad_input, grad, input, target, weight?]`; scalars as multi_margin's
+        multi_margin_backward = crate::loss::multi_margin_backward, outputs 1;
+        /// `[out, is_target, input, target]`; ints `[reduction]`
+        multilabel_margin = crate::loss::multilabel_margin, outputs 2;
+        /// `[grad_input, grad, input, target]`; ints `[reduction]`
+        multilabel_margin_backward = crate::loss::multilabel_margin_backward, outputs 1;
+        /// `[loss, log_alpha, log_probs, targets]`; ints `[blank, zero_infinity, steps of each sample,
+        /// labels of each sample]`
+        ctc_loss = crate::loss::ctc_loss, outputs 2;
+        /// `[grad_log_probs, grad, log_probs, targets, loss, log_alpha]`; ints as ctc_loss'
+        ctc_loss_backward = crate::loss::ctc_loss_backward, outputs 1;
+        /// `[out, x1, x2]`, `[batch, rows, width]` each; floats `[p]`
+        cdist = crate::distance::cdist, outputs 1;
+        /// `[grad_x1, grad, x1, x2, distances]`; floats `[p]`
+        cdist_backward = crate::distance::cdist_backward, outputs 1;
+        /// `[out, self]`, of `[1, rows, width]`; floats `[p]`
+        pdist = crate::distance::pdist, outputs 1;
+        /// `[grad_self, grad, self, distances]`; floats `[p]`
+        pdist_backward = crate::distance::pdist_backward, outputs 1;
     }
 }

@@ -4,9 +4,11 @@
 mod average;
 mod max;
 mod strips;
+mod windows;
 
 pub use average::{adaptive_average, adaptive_average_backward, average, average_backward};
 pub use max::{max, max_backward};
+pub use windows::{adaptive_max, fractional_max, max_pool3d, unpool};
 
 use crate::error::{Error, Result};
 use crate::threads;

@@ -12,6 +12,7 @@ mod philox;
 pub use dropout::{dropout, dropout_backward};
 pub use fill::{bernoulli, bernoulli_tensor, cauchy, exponential, geometric, log_normal, normal, random, uniform};
 pub use permute::{multinomial, randperm};
+pub(crate) use philox::fill as fill_words;
 
 use crate::error::{Error, Result};
 use crate::view::Attrs;
@@ -24,7 +25,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    fn of(attrs: &Attrs<'_>) -> Result<Self> {
+    pub(crate) fn of(attrs: &Attrs<'_>) -> Result<Self> {
         match attrs.ints {
             [seed, offset, ..] => Ok(Self { seed: *seed as u64, offset: *offset as u64 }),
             _ => Err(Error::Runtime("expected a seed and an offset".into())),

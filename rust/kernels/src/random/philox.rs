@@ -30,7 +30,7 @@ pub(super) fn block(seed: u64, counter: u64) -> [u32; 4] {
 }
 
 /// Fills `words` from the launch's word `start`, a multiple of four.
-pub(super) fn fill(level: Level, stream: Stream, start: u64, words: &mut [u32]) {
+pub(crate) fn fill(level: Level, stream: Stream, start: u64, words: &mut [u32]) {
     struct Fill<'a> {
         seed: u64,
         counter: u64,
