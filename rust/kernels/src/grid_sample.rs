@@ -304,8 +304,8 @@ impl<S: StoredFloat> Sampling<S> {
         }
     }
 
-    /// The taps of an image: `per_position` pairs of offset and weight for each position; those
-    /// outside have no weight and the offset of the first pixel, and are not read.
+    /// The taps of an image: `per_position` pairs of offset and weight for each position. Those
+    /// outside have no place (`isize::MIN`) and are not read.
     fn table(&self, batch: usize) -> Vec<(isize, S::Math)> {
         let per_position = self.per_position();
         let mut table = vec![(isize::MIN, S::Math::ZERO); self.grid.positions() * per_position];
