@@ -94,8 +94,11 @@ fn every_formula() {
         (Op::hypot, |[a, b, _], _| a.hypot(b)),
         (Op::logaddexp, |[a, b, _], _| (a.exp() + b.exp()).ln()),
         (Op::xlogy, |[a, b, _], _| a * b.ln()),
-        // An eps above one half leaves one value.
-        (Op::logit, |_, s| ((1.0 - s[0]) / s[0]).ln()),
+        // Where eps is above one half the bounds cross: the lower one is asked first.
+        (Op::logit, |[a, ..], s| {
+            let inside = if a < s[0] { s[0] } else { a.min(1.0 - s[0]) };
+            (inside / (1.0 - inside)).ln()
+        }),
         (Op::heaviside, |[a, ..], _| (a > 0.0) as u8 as f64),
         (Op::where_self, |[_, b, _], _| b),
         (Op::masked_fill, |_, s| s[0]),
