@@ -299,6 +299,17 @@ def test_without_strict_the_rest_is_loaded(tmp_path):
     assert torch.equal(model["a"].weight, rustorch_device.load_tensors(path)["a.weight"])
 
 
+def test_a_tied_model_takes_untied_weights(tmp_path):
+    """As `load_state_dict` does: what is loaded last is what both have."""
+    path = tmp_path / "a.safetensors"
+    saved, model = (nn.ModuleDict({"a": nn.Linear(3, 3), "e": nn.Linear(0, 3), "b": nn.Linear(3, 3)}) for _ in range(2))
+    model["b"].weight = model["a"].weight
+    rustorch_device.save(path, model=saved)
+    rustorch_device.load(path, model=model)
+    assert torch.equal(model["a"].weight, saved["b"].weight) and model["a"].weight is model["b"].weight
+    assert torch.equal(model["a"].bias, saved["a"].bias)
+
+
 def test_modules_that_load_in_their_own_way(tmp_path):
     class Counting(nn.Module):
         def __init__(self) -> None:

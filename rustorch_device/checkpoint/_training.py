@@ -102,14 +102,17 @@ class ModelLoad:
             for device in set(wanted.values()):
                 self._values |= self.tensors.get([name for name, on in wanted.items() if on == device], device)
             return
+        # Tied tensors are one memory, which is read once: of several in the file, the last counts.
+        targets: dict[int, tuple[int, torch.Tensor]] = {}
         rest = []
         for name, stored in self.names.items():
             own, found = self.own[name], self.tensors.stored[stored]
             host = own.device.type in ("cpu", "rustorch")
             if host and own.is_contiguous() and own.dtype == found.dtype == self.tensors.dtype(stored):
-                self._targets.append((found.place, own))
+                targets[own.data_ptr()] = found.place, own
             else:
                 rest.append(name)
+        self._targets = list(targets.values())
         self.tensors.file.verify([place for place, _ in self._targets])
         self._rest = {name: self.tensors.get([self.names[name]], "cpu")[self.names[name]] for name in rest}
 
