@@ -37,3 +37,8 @@ LAYOUTS = {
 def test_gradients_of_activations(name, layout):
     torch.manual_seed(0)
     check(BACKWARD[name], *LAYOUTS[layout]())
+
+
+@pytest.mark.parametrize("function", [torch.square, lambda x: x**2, lambda x: x.float() ** 2])
+def test_operands_that_promotion_replaces(function):
+    check(function, torch.tensor([[True, False, True], [False, True, False]]).t())

@@ -70,19 +70,27 @@ void launch_dense(Op op, c10::ArrayRef<const at::Tensor*> tensors, const ScalarA
 // the iterator.
 static c10::SmallVector<int, 4> operand_order(const at::TensorIteratorBase& iterator,
                                               c10::ArrayRef<const at::Tensor*> inputs) {
-  c10::SmallVector<int, 4> order{0};
-  if (inputs.empty()) {
-    for (int at = 1; at < iterator.ntensors(); ++at) {
+  const auto as_it_is = [&] {
+    c10::SmallVector<int, 4> order{0};
+    const int count = inputs.empty() ? iterator.ntensors() : static_cast<int>(inputs.size()) + 1;
+    for (int at = 1; at < std::min(iterator.ntensors(), count); ++at) {
       order.push_back(at);
     }
     return order;
+  };
+  if (inputs.empty()) {
+    return as_it_is();
   }
+  c10::SmallVector<int, 4> order{0};
   for (const at::Tensor* input : inputs) {
     int at = 1;
     while (at < iterator.ntensors() && !iterator.tensor_base(at).is_same(*input)) {
       ++at;
     }
-    TORCH_INTERNAL_ASSERT(at < iterator.ntensors(), "rustorch: an operand is missing from the iterator");
+    if (at == iterator.ntensors()) {
+      // The meta put another tensor in its place (a bool's square is of integers); it keeps the order.
+      return as_it_is();
+    }
     order.push_back(at);
   }
   return order;
