@@ -3,7 +3,7 @@
 
 use super::block::{Block, load, store};
 use super::product::{Rows, product};
-use super::{Dropout, Geometry, Heads, KEYS, LANES, QUERIES, converted};
+use super::{Geometry, Heads, Inputs, KEYS, LANES, QUERIES, converted};
 use crate::convert::StoredFloat;
 use crate::element::{Element, Float};
 use crate::isa::{self, Level};
@@ -16,16 +16,9 @@ use crate::threads;
 const SPEED: usize = 12;
 
 pub struct Problem<S: StoredFloat> {
-    pub geometry: Geometry,
-    pub query: Heads<S>,
-    pub key: Heads<S>,
-    pub value: Heads<S>,
-    pub mask: Option<Heads<S>>,
-    pub dropout: Option<Dropout>,
+    pub inputs: Inputs<S>,
     pub out: Heads<S>,
     pub grad: Heads<S>,
-    pub logsumexp: *const S::Math,
-    pub logsumexp_strides: [isize; 3],
     pub grad_query: Heads<S>,
     pub grad_key: Heads<S>,
     pub grad_value: Heads<S>,
@@ -37,10 +30,10 @@ unsafe impl<S: StoredFloat> Sync for Problem<S> {}
 
 impl<S: StoredFloat> Problem<S> {
     pub fn run(&self) {
-        let Geometry { batch, heads, group, .. } = self.geometry;
+        let Geometry { batch, heads, group, .. } = self.inputs.geometry;
         let kept = heads / group;
         let level = isa::level();
-        threads::parallel(batch * kept, self.geometry.work() / SPEED, |task| {
+        threads::parallel(batch * kept, self.inputs.geometry.work() / SPEED, |task| {
             run_at(level, Pass { problem: self, batch: task / kept, kept: task % kept, level });
         });
     }
@@ -73,7 +66,7 @@ impl<S: StoredFloat> Kernel<S::Math> for Pass<'_, S> {
     #[inline(always)]
     unsafe fn run<L: Lanes<Elem = S::Math>>(self) {
         let Self { problem, batch, kept, level } = self;
-        let geometry = &problem.geometry;
+        let geometry = &problem.inputs.geometry;
         let Geometry { keys, queries, width, value_width, group, .. } = *geometry;
         let [pitch, value_pitch] = [width, value_width].map(|width| width.next_multiple_of(LANES));
         let pieces = [
@@ -163,15 +156,15 @@ impl<S: StoredFloat> Problem<S> {
     /// The CPU has the level of `L`; the room's pieces are as large as `run` makes them.
     #[inline(always)]
     unsafe fn block<L: Lanes<Elem = S::Math>>(&self, block: &Block, kept: usize, room: &Room<S::Math>) {
-        let geometry = &self.geometry;
+        let geometry = &self.inputs.geometry;
         let Geometry { width, value_width, .. } = *geometry;
         let (lanes, one) = (block.lanes, <S::Math as Element>::ONE);
         let rows = |data| Rows { data, pitch: lanes };
         let scale = S::Math::from_f64(geometry.scale);
-        let (key, value) = (self.key.at(block.batch, kept), self.value.at(block.batch, kept));
-        let [query, grad, out, grad_query] =
-            [&self.query, &self.grad, &self.out, &self.grad_query].map(|heads| heads.at(block.batch, block.head));
-        let mask = self.mask.map(|mask| mask.at(block.batch, block.head));
+        let (key, value) = (self.inputs.key.at(block.batch, kept), self.inputs.value.at(block.batch, kept));
+        let [query, grad, out, grad_query] = [&self.inputs.query, &self.grad, &self.out, &self.grad_query]
+            .map(|heads| heads.at(block.batch, block.head));
+        let mask = self.inputs.mask.map(|mask| mask.at(block.batch, block.head));
         let grad_mask = self.grad_mask.map(|mask| mask.at(block.batch, block.head));
         let mut logsumexp = [<S::Math as Element>::ZERO; QUERIES];
         // Each query's gradient times its output, summed.
@@ -184,9 +177,7 @@ impl<S: StoredFloat> Problem<S> {
             pad(block, grad, one, room.grads, room.grad_value.pitch);
             for lane in 0..block.count {
                 let row = block.first + lane;
-                let [batch, head, step] = self.logsumexp_strides;
-                let offset = block.batch as isize * batch + block.head as isize * head + row as isize * step;
-                logsumexp[lane] = *self.logsumexp.offset(offset);
+                logsumexp[lane] = *self.inputs.logsumexp(block.batch, block.head, row);
                 for col in 0..value_width {
                     let term = (*grad.at(row, col)).load().mul((*out.at(row, col)).load());
                     shares[lane] = shares[lane].add(term);
@@ -202,7 +193,7 @@ impl<S: StoredFloat> Problem<S> {
                 block.mask(rows(room.scores), first..first + count, mask, geometry.causal);
                 product::<L>(rows(room.grad_scores), values, rows(room.grads_turned), lanes, false);
                 for row in 0..count {
-                    let factors = self.dropout.map(|dropout| dropout.factors(geometry, block, first + row));
+                    let factors = self.inputs.dropout.map(|dropout| dropout.factors(geometry, block, first + row));
                     step(room.scores, room.grad_scores, row * lanes, lanes, &logsumexp, &shares, factors.as_ref());
                 }
                 if let Some(grad_mask) = grad_mask {
@@ -216,13 +207,12 @@ impl<S: StoredFloat> Problem<S> {
                 let per_key =
                     |data| Matrix { data, rows: count, cols: block.count, row_stride: lanes as isize, col_stride: 1 };
                 let at = |to: Rows<S::Math>| Rows { data: to.data.add(first * to.pitch), pitch: to.pitch };
-                let with_pitch = |data, like: Rows<S::Math>| Rows { data, pitch: like.pitch };
-                let pitch = room.grad_value.pitch;
-                let grads = with_pitch(room.grads, room.grad_value);
-                product::<L>(at(room.grad_value), per_key(room.scores), grads, pitch, true);
-                let pitch = room.grad_key.pitch;
-                let queries = with_pitch(room.queries, room.grad_key);
-                product::<L>(at(room.grad_key), per_key(room.grad_scores), queries, pitch, true);
+                for (to, scores, data) in
+                    [(room.grad_value, room.scores, room.grads), (room.grad_key, room.grad_scores, room.queries)]
+                {
+                    let pitch = to.pitch;
+                    product::<L>(at(to), per_key(scores), Rows { data, pitch }, pitch, true);
+                }
                 let turned = rows(room.grad_query_turned);
                 product::<L>(turned, keys.transposed(), rows(room.grad_scores), lanes, true);
             }

@@ -2,7 +2,7 @@
 
 use super::block::{Block, load, store};
 use super::product::{Rows, product};
-use super::{Dropout, Geometry, Heads, KEYS, LANES, QUERIES, converted};
+use super::{Geometry, Heads, Inputs, KEYS, LANES, QUERIES, converted};
 use crate::convert::StoredFloat;
 use crate::element::{Element, Float};
 use crate::isa;
@@ -14,15 +14,8 @@ use crate::threads;
 const SPEED: usize = 32;
 
 pub struct Problem<S: StoredFloat> {
-    pub geometry: Geometry,
-    pub query: Heads<S>,
-    pub key: Heads<S>,
-    pub value: Heads<S>,
-    pub mask: Option<Heads<S>>,
-    pub dropout: Option<Dropout>,
+    pub inputs: Inputs<S>,
     pub out: Heads<S>,
-    pub logsumexp: *mut S::Math,
-    pub logsumexp_strides: [isize; 3],
 }
 
 // SAFETY: addresses and shapes; tasks write disjoint queries.
@@ -30,7 +23,7 @@ unsafe impl<S: StoredFloat> Sync for Problem<S> {}
 
 impl<S: StoredFloat> Problem<S> {
     pub fn run(&self) {
-        let geometry = &self.geometry;
+        let geometry = &self.inputs.geometry;
         if geometry.is_empty() {
             return;
         }
@@ -55,7 +48,7 @@ impl<S: StoredFloat> Kernel<S::Math> for Pass<'_, S> {
     #[inline(always)]
     unsafe fn run<L: Lanes<Elem = S::Math>>(self) {
         let Self { problem, block } = self;
-        let geometry = &problem.geometry;
+        let geometry = &problem.inputs.geometry;
         let Geometry { width, value_width, .. } = *geometry;
         let lanes = block.lanes;
         let wide = width.max(value_width);
@@ -67,15 +60,15 @@ impl<S: StoredFloat> Kernel<S::Math> for Pass<'_, S> {
         let scores = sums.wrapping_add(value_width * lanes);
         let spare = scores.wrapping_add(KEYS * lanes);
         let kept = block.head / geometry.group;
-        let (key, value) = (problem.key.at(block.batch, kept), problem.value.at(block.batch, kept));
-        let mask = problem.mask.map(|mask| mask.at(block.batch, block.head));
+        let (key, value) = (problem.inputs.key.at(block.batch, kept), problem.inputs.value.at(block.batch, kept));
+        let mask = problem.inputs.mask.map(|mask| mask.at(block.batch, block.head));
         let zero = <S::Math as Element>::ZERO;
         let mut largest = [<S::Math as Element>::LOWEST; QUERIES];
         let mut totals = [zero; QUERIES];
         // SAFETY: every block lies within its operand, as `attention` checked, and the scratch
         // holds what it is cut into above.
         unsafe {
-            let query = problem.query.at(block.batch, block.head);
+            let query = problem.inputs.query.at(block.batch, block.head);
             block.turn(query, S::Math::from_f64(geometry.scale), queries);
             std::slice::from_raw_parts_mut(sums, value_width * lanes).fill(zero);
             let end = geometry.seen(block.first, block.count);
@@ -88,7 +81,7 @@ impl<S: StoredFloat> Kernel<S::Math> for Pass<'_, S> {
                 for at in (0..lanes).step_by(LANES) {
                     power(scores, count, lanes, at, &mut largest, &mut totals, sums, value_width);
                 }
-                if let Some(dropout) = &problem.dropout {
+                if let Some(dropout) = &problem.inputs.dropout {
                     for row in 0..count {
                         let factors = dropout.factors::<S::Math>(geometry, &block, first + row);
                         for (lane, &factor) in factors.iter().enumerate().take(lanes) {
@@ -108,10 +101,7 @@ impl<S: StoredFloat> Kernel<S::Math> for Pass<'_, S> {
                 for col in 0..value_width {
                     *out.at(block.first + lane, col) = S::save((*sums.add(col * lanes + lane)).mul(scale));
                 }
-                let [batch, head, query] = problem.logsumexp_strides;
-                let offset =
-                    block.batch as isize * batch + block.head as isize * head + (block.first + lane) as isize * query;
-                *problem.logsumexp.offset(offset) = base.add(total.ln());
+                *problem.inputs.logsumexp(block.batch, block.head, block.first + lane) = base.add(total.ln());
             }
         }
     }

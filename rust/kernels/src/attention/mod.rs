@@ -107,6 +107,46 @@ impl<S: Stored> Heads<S> {
     }
 }
 
+/// What both passes have: the operands, and where each query's log-sum-exp lies.
+struct Inputs<S: StoredFloat> {
+    geometry: Geometry,
+    query: Heads<S>,
+    key: Heads<S>,
+    value: Heads<S>,
+    mask: Option<Heads<S>>,
+    dropout: Option<Dropout>,
+    logsumexp: *mut S::Math,
+    logsumexp_strides: [isize; 3],
+}
+
+impl<S: StoredFloat> Inputs<S> {
+    fn of(
+        geometry: Geometry,
+        [query, key, value]: [&View<'_>; 3],
+        mask: Option<&View<'_>>,
+        dropout: Option<Dropout>,
+        logsumexp: &View<'_>,
+    ) -> Self {
+        Self {
+            geometry,
+            query: Heads::of(query),
+            key: Heads::of(key),
+            value: Heads::of(value),
+            mask: mask.map(Heads::of),
+            dropout,
+            logsumexp: logsumexp.ptr(),
+            logsumexp_strides: std::array::from_fn(|dim| logsumexp.stride(dim)),
+        }
+    }
+
+    /// The address of a query's log-sum-exp.
+    fn logsumexp(&self, batch: usize, head: usize, query: usize) -> *mut S::Math {
+        let offset: isize =
+            [batch, head, query].into_iter().zip(self.logsumexp_strides).map(|(at, stride)| at as isize * stride).sum();
+        self.logsumexp.wrapping_offset(offset)
+    }
+}
+
 /// The log-sum-exps: one a query.
 fn check_logsumexp(view: &View<'_>, geometry: &Geometry, compute: DType) -> Result<()> {
     view.expect_dtype("logsumexp", compute)?;
@@ -189,18 +229,8 @@ fn forward(
     check_logsumexp(logsumexp, &geometry, query.dtype().compute())?;
     check_mask(mask.optional(), &geometry, query.dtype())?;
     match_float!(query.dtype(), S => {
-        let problem = forward::Problem::<S> {
-            geometry,
-            query: Heads::of(query),
-            key: Heads::of(key),
-            value: Heads::of(value),
-            mask: mask.optional().map(Heads::of),
-            dropout,
-            out: Heads::of(out),
-            logsumexp: logsumexp.ptr(),
-            logsumexp_strides: std::array::from_fn(|dim| logsumexp.stride(dim)),
-        };
-        problem.run();
+        let inputs = Inputs::<S>::of(geometry, [query, key, value], mask.optional(), dropout, logsumexp);
+        forward::Problem { inputs, out: Heads::of(out) }.run();
     });
     Ok(())
 }
@@ -245,16 +275,9 @@ pub fn attention_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     }
     match_float!(dtype, S => {
         let problem = backward::Problem::<S> {
-            geometry,
-            query: Heads::of(query),
-            key: Heads::of(key),
-            value: Heads::of(value),
-            mask: mask.optional().map(Heads::of),
-            dropout,
+            inputs: Inputs::of(geometry, [query, key, value], mask.optional(), dropout, logsumexp),
             out: Heads::of(out),
             grad: Heads::of(grad),
-            logsumexp: logsumexp.ptr(),
-            logsumexp_strides: std::array::from_fn(|dim| logsumexp.stride(dim)),
             grad_query: Heads::of(grad_query),
             grad_key: Heads::of(grad_key),
             grad_value: Heads::of(grad_value),

@@ -10,6 +10,7 @@ use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::copy::Cast;
 use crate::match_float;
+use crate::resample::adaptive_window;
 use crate::view::{Attrs, View};
 
 /// Windows wider than this are summed along their rows, narrower ones in lanes of outputs.
@@ -39,7 +40,8 @@ impl Axis {
     }
 
     fn adaptive(input: usize, output: usize) -> Self {
-        let spans: Vec<_> = (0..output).map(|at| (at * input / output, ((at + 1) * input).div_ceil(output))).collect();
+        let spans: Vec<_> =
+            (0..output).map(|at| adaptive_window(input, output, at)).map(|window| (window.start, window.end)).collect();
         let counts = spans.iter().map(|(start, end)| end - start).collect();
         Self { spans, counts }
     }
