@@ -154,4 +154,9 @@ struct FloatsOnly<Form, Traits, Return(const at::Tensor&, Args...)> {
   }
 };
 
+// Registers a form of a kernel (its type comes last: it may hold commas) for floats only, within a
+// TORCH_LIBRARY_IMPL(.., m).
+#define RUSTORCH_FLOATS(name, Form, traits, ...) \
+  m.impl(name, TORCH_FN((::rustorch::FloatsOnly<Form<__VA_ARGS__, at::_ops::traits>, at::_ops::traits>::call)));
+
 }  // namespace rustorch

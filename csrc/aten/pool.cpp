@@ -144,19 +144,16 @@ Tensor adaptive_average_backward(const Tensor& grad, const Tensor& self) {
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
 // Integers take PyTorch's own average, which rounds towards zero.
-#define RUSTORCH_FLOATS(name, Form, Kernel, traits) \
-  m.impl(name, TORCH_FN((FloatsOnly<Form<Kernel, at::_ops::traits>, at::_ops::traits>::call)));
   m.impl("max_pool2d_with_indices", TORCH_FN(max_pool2d));
   m.impl("max_pool2d_with_indices.out", TORCH_FN(max_pool2d_out));
   m.impl("max_pool2d_with_indices_backward",
          TORCH_FN((Made<MaxBackward, at::_ops::max_pool2d_with_indices_backward>::call)));
   m.impl("max_pool2d_with_indices_backward.grad_input",
          TORCH_FN((WrittenTo<MaxBackward, at::_ops::max_pool2d_with_indices_backward_grad_input>::call)));
-  RUSTORCH_FLOATS("avg_pool2d", Made, Average, avg_pool2d)
-  RUSTORCH_FLOATS("avg_pool2d.out", WrittenTo, Average, avg_pool2d_out)
-  RUSTORCH_FLOATS("avg_pool2d_backward", Made, AverageBackward, avg_pool2d_backward)
-  RUSTORCH_FLOATS("avg_pool2d_backward.grad_input", WrittenTo, AverageBackward, avg_pool2d_backward_grad_input)
-#undef RUSTORCH_FLOATS
+  RUSTORCH_FLOATS("avg_pool2d", Made, avg_pool2d, Average)
+  RUSTORCH_FLOATS("avg_pool2d.out", WrittenTo, avg_pool2d_out, Average)
+  RUSTORCH_FLOATS("avg_pool2d_backward", Made, avg_pool2d_backward, AverageBackward)
+  RUSTORCH_FLOATS("avg_pool2d_backward.grad_input", WrittenTo, avg_pool2d_backward_grad_input, AverageBackward)
   m.impl("_adaptive_avg_pool2d", TORCH_FN(adaptive_average));
   m.impl("_adaptive_avg_pool2d_backward", TORCH_FN(adaptive_average_backward));
 }

@@ -230,8 +230,6 @@ struct AdaptiveAverageBackward {
 
 // Integers (nearest and pads have them) run on the fallback.
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
-#define RUSTORCH_FLOATS(name, Form, traits, ...) \
-  m.impl(name, TORCH_FN((FloatsOnly<Form<__VA_ARGS__, at::_ops::traits>, at::_ops::traits>::call)));
 #define RUSTORCH_UPSAMPLE(name, mode)                                                                             \
   RUSTORCH_FLOATS(#name, Made, name, Upsample<mode, at::meta::structured_##name>)                                 \
   RUSTORCH_FLOATS(#name ".out", WrittenTo, name##_out, Upsample<mode, at::meta::structured_##name>)               \
@@ -271,7 +269,6 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   RUSTORCH_FLOATS("avg_pool3d_backward.grad_input", WrittenTo, avg_pool3d_backward_grad_input, AverageBackward)
   RUSTORCH_FLOATS("_adaptive_avg_pool3d", Made, _adaptive_avg_pool3d, AdaptiveAverage)
   RUSTORCH_FLOATS("_adaptive_avg_pool3d_backward", Made, _adaptive_avg_pool3d_backward, AdaptiveAverageBackward)
-#undef RUSTORCH_FLOATS
 }
 
 }  // namespace rustorch

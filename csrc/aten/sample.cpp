@@ -136,13 +136,10 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("grid_sampler_2d_backward", TORCH_FN(grid_sample_backward<2>));
   m.impl("grid_sampler_3d", TORCH_FN(grid_sample<3>));
   m.impl("grid_sampler_3d_backward", TORCH_FN(grid_sample_backward<3>));
-#define RUSTORCH_FLOATS(name, Form, Kernel, traits) \
-  m.impl(name, TORCH_FN((FloatsOnly<Form<Kernel, at::_ops::traits>, at::_ops::traits>::call)));
-  RUSTORCH_FLOATS("im2col", Made, Columns, im2col)
-  RUSTORCH_FLOATS("im2col.out", WrittenTo, Columns, im2col_out)
-  RUSTORCH_FLOATS("col2im", Made, Images, col2im)
-  RUSTORCH_FLOATS("col2im.out", WrittenTo, Images, col2im_out)
-#undef RUSTORCH_FLOATS
+  RUSTORCH_FLOATS("im2col", Made, im2col, Columns)
+  RUSTORCH_FLOATS("im2col.out", WrittenTo, im2col_out, Columns)
+  RUSTORCH_FLOATS("col2im", Made, col2im, Images)
+  RUSTORCH_FLOATS("col2im.out", WrittenTo, col2im_out, Images)
 }
 
 }  // namespace rustorch

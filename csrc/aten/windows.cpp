@@ -181,11 +181,9 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
 #define RUSTORCH_MAX(name, out, Kernel, ...)                                                  \
   m.impl(#name, TORCH_FN((MadeWithIndices<Kernel<__VA_ARGS__>, at::_ops::name>::call)));      \
   m.impl(#name "." #out, TORCH_FN((WrittenWithIndices<Kernel<__VA_ARGS__>, at::_ops::name##_##out>::call)));
-#define RUSTORCH_ONE(name, Form, traits, ...) \
-  m.impl(name, TORCH_FN((FloatsOnly<Form<__VA_ARGS__, at::_ops::traits>, at::_ops::traits>::call)));
 #define RUSTORCH_BACK(name, ...)                                \
-  RUSTORCH_ONE(#name, Made, name, Back<__VA_ARGS__>)            \
-  RUSTORCH_ONE(#name ".grad_input", WrittenTo, name##_grad_input, Back<__VA_ARGS__>)
+  RUSTORCH_FLOATS(#name, Made, name, Back<__VA_ARGS__>)            \
+  RUSTORCH_FLOATS(#name ".grad_input", WrittenTo, name##_grad_input, Back<__VA_ARGS__>)
   m.impl("max_pool3d_with_indices", TORCH_FN((MadeWithIndices<Max3d, at::_ops::max_pool3d_with_indices>::call)));
   m.impl("max_pool3d_with_indices.out",
          TORCH_FN((WrittenWithIndices<Max3d, at::_ops::max_pool3d_with_indices_out>::call)));
@@ -198,12 +196,11 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   RUSTORCH_MAX(fractional_max_pool3d, output, FractionalMax, at::meta::structured_fractional_max_pool3d)
   RUSTORCH_BACK(fractional_max_pool2d_backward, 2)
   RUSTORCH_BACK(fractional_max_pool3d_backward, 3)
-  RUSTORCH_ONE("max_unpool2d", Made, max_unpool2d, Unpool<2>)
-  RUSTORCH_ONE("max_unpool2d.out", WrittenTo, max_unpool2d_out, Unpool<2>)
-  RUSTORCH_ONE("max_unpool3d", Made, max_unpool3d, Unpool<3>)
-  RUSTORCH_ONE("max_unpool3d.out", WrittenTo, max_unpool3d_out, Unpool<3>)
+  RUSTORCH_FLOATS("max_unpool2d", Made, max_unpool2d, Unpool<2>)
+  RUSTORCH_FLOATS("max_unpool2d.out", WrittenTo, max_unpool2d_out, Unpool<2>)
+  RUSTORCH_FLOATS("max_unpool3d", Made, max_unpool3d, Unpool<3>)
+  RUSTORCH_FLOATS("max_unpool3d.out", WrittenTo, max_unpool3d_out, Unpool<3>)
 #undef RUSTORCH_BACK
-#undef RUSTORCH_ONE
 #undef RUSTORCH_MAX
 }
 
