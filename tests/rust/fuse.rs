@@ -1,7 +1,9 @@
 //! Fusion: which instructions become one kernel, what it stores, and that its bits are those of its parts.
 
+mod captured;
+
+use captured::view;
 use rustorch_graph::program::{Kernel, Program};
-use rustorch_graph::run::{Memory, Random};
 use rustorch_graph::{passes, plan, record};
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::isa::{self, Level};
@@ -11,16 +13,6 @@ use rustorch_kernels::view::{Attrs, View};
 const ROWS: i64 = 7;
 const COLUMNS: i64 = 301;
 const BYTES: usize = 8 * (ROWS * COLUMNS) as usize;
-
-fn address(block: usize) -> usize {
-    0x10_0000_0000 + block * 0x10_0000
-}
-
-/// A view of a block that only has an address.
-fn view(block: usize, dtype: DType, sizes: &'static [i64], strides: &'static [i64]) -> View<'static> {
-    // SAFETY: recording never touches the memory.
-    unsafe { View::new(address(block) as *mut u8, dtype, sizes, strides) }
-}
 
 fn matrix(block: usize) -> View<'static> {
     view(block, DType::F32, &[ROWS, COLUMNS], &[COLUMNS, 1])
@@ -44,13 +36,9 @@ fn apply(op: Op, views: &[View<'static>]) {
 }
 
 fn capture(blocks: usize, inputs: &[usize], outputs: &[usize], body: impl FnOnce()) -> Program {
-    record::begin().unwrap();
-    for block in 0..blocks {
-        record::block(address(block), BYTES).unwrap();
-    }
+    captured::begin(blocks, BYTES);
     body();
-    let addresses = |blocks: &[usize]| blocks.iter().map(|&block| address(block)).collect::<Vec<_>>();
-    record::finish(&addresses(inputs), &addresses(outputs)).unwrap()
+    captured::finish(inputs, outputs)
 }
 
 fn names(program: &Program) -> Vec<String> {
@@ -63,16 +51,7 @@ fn execute(program: &Program) -> Vec<Vec<f32>> {
     let value = |input: usize, at: usize| ((at * (input + 3)) % 17) as f32 / 3.0 - 2.0;
     let inputs: Vec<Vec<f32>> =
         (0..program.inputs).map(|input| (0..count).map(|at| value(input, at)).collect()).collect();
-    let mut outputs = vec![vec![0f32; count]; program.outputs];
-    let mut arena = vec![0u64; program.arena_bytes / 8 + 8];
-    let memory = Memory {
-        inputs: &inputs.iter().map(|input| input.as_ptr() as usize).collect::<Vec<_>>(),
-        outputs: &outputs.iter_mut().map(|output| output.as_mut_ptr() as usize).collect::<Vec<_>>(),
-        arena: arena.as_mut_ptr().cast(),
-    };
-    // SAFETY: the buffers are as long as the program's.
-    unsafe { rustorch_graph::run::run(program, memory, Random::default()) }.unwrap();
-    outputs
+    captured::execute(program, &inputs, count).unwrap()
 }
 
 /// Fuses, and compares the bits with those of the program as it was, at every level.

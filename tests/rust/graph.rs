@@ -1,7 +1,9 @@
 //! Capture, passes, plan and runner, without torch: launches over announced addresses.
 
+mod captured;
+
+use captured::{begin, execute, finish, view};
 use rustorch_graph::program::{Place, Program};
-use rustorch_graph::run::{Memory, Random};
 use rustorch_graph::{passes, plan, record};
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::error::Error;
@@ -12,14 +14,8 @@ const F32: i64 = DType::F32 as i64;
 const COUNT: i64 = 1000;
 const BYTES: usize = 4 * COUNT as usize;
 
-/// Addresses for a capture: never read or written.
-fn address(block: usize) -> usize {
-    0x10_0000_0000 + block * 0x10_0000
-}
-
 fn vector(block: usize) -> View<'static> {
-    // SAFETY: recording never touches the memory.
-    unsafe { View::new(address(block) as *mut u8, DType::F32, &[COUNT], &[1]) }
+    view(block, DType::F32, &[COUNT], &[1])
 }
 
 fn add(out: usize, a: usize, b: usize) {
@@ -29,24 +25,13 @@ fn add(out: usize, a: usize, b: usize) {
 
 /// out = ((a + b) + b) + a through two intermediates, with one dead instruction.
 fn chain() -> Program {
-    record::begin().unwrap();
-    for block in 0..6 {
-        record::block(address(block), BYTES).unwrap();
-    }
+    begin(6, BYTES);
     record::origin("chain").unwrap();
     add(2, 0, 1);
     add(3, 2, 1);
     add(5, 0, 0);
     add(4, 3, 0);
-    record::finish(&[address(0), address(1)], &[address(4)]).unwrap()
-}
-
-fn execute(program: &Program, inputs: &[&[f32]], output: &mut [f32]) -> Result<(), Error> {
-    let mut arena = vec![0u64; program.arena_bytes / 8 + 8];
-    let inputs: Vec<usize> = inputs.iter().map(|input| input.as_ptr() as usize).collect();
-    let memory = Memory { inputs: &inputs, outputs: &[output.as_mut_ptr() as usize], arena: arena.as_mut_ptr().cast() };
-    // SAFETY: the buffers are as long as the program's.
-    unsafe { rustorch_graph::run::run(program, memory, Random::default()) }
+    finish(&[0, 1], &[4])
 }
 
 #[test]
@@ -55,10 +40,9 @@ fn a_captured_chain_runs() {
     passes::optimise(&mut program);
     let a: Vec<f32> = (0..COUNT).map(|i| i as f32).collect();
     let b: Vec<f32> = (0..COUNT).map(|i| 0.5 * i as f32).collect();
-    let mut output = vec![0.0; COUNT as usize];
-    execute(&program, &[&a, &b], &mut output).unwrap();
+    let outputs = execute(&program, &[&a, &b], COUNT as usize).unwrap();
     for i in 0..COUNT as usize {
-        assert_eq!(output[i], ((a[i] + b[i]) + b[i]) + a[i]);
+        assert_eq!(outputs[0][i], ((a[i] + b[i]) + b[i]) + a[i]);
     }
 }
 
@@ -95,10 +79,8 @@ arena: 8064 bytes
 
 #[test]
 fn a_view_beyond_its_storage_is_refused() {
-    record::begin().unwrap();
-    record::block(address(0), BYTES).unwrap();
-    // SAFETY: recording never touches the memory.
-    let long = unsafe { View::new(address(0) as *mut u8, DType::F32, &[COUNT + 1], &[1]) };
+    begin(1, BYTES);
+    let long = view(0, DType::F32, &[COUNT + 1], &[1]);
     let refused = record::launch(Op::add.row(), &[long, long, long], &Attrs { ints: &[F32, 1], floats: &[1.0] });
     record::abandon();
     assert!(matches!(refused, Err(Error::Runtime(_))));
@@ -106,10 +88,7 @@ fn a_view_beyond_its_storage_is_refused() {
 
 #[test]
 fn a_wrapped_number_becomes_a_constant() {
-    record::begin().unwrap();
-    for block in 0..2 {
-        record::block(address(block), BYTES).unwrap();
-    }
+    begin(2, BYTES);
     {
         let number = 2.5f32;
         // SAFETY: a live value, broadcast by a zero stride.
@@ -118,25 +97,21 @@ fn a_wrapped_number_becomes_a_constant() {
         record::launch(Op::add.row(), &[vector(1), vector(0), number], &Attrs { ints: &[F32, 1], floats: &[1.0] })
             .unwrap();
     }
-    let mut program = record::finish(&[address(0)], &[address(1)]).unwrap();
+    let mut program = finish(&[0], &[1]);
     passes::optimise(&mut program);
     let input = vec![1.0f32; COUNT as usize];
-    let mut output = vec![0.0; COUNT as usize];
-    execute(&program, &[&input], &mut output).unwrap();
-    assert!(output.iter().all(|&value| value == 3.5));
+    let outputs = execute(&program, &[&input], COUNT as usize).unwrap();
+    assert!(outputs[0].iter().all(|&value| value == 3.5));
 }
 
 #[test]
 fn an_error_names_the_node() {
-    record::begin().unwrap();
-    for block in 0..3 {
-        record::block(address(block), BYTES).unwrap();
-    }
+    begin(3, BYTES);
     record::origin("model.py:12 in forward").unwrap();
     let attrs = Attrs { ints: &[DType::C64 as i64, 1], floats: &[1.0] };
     record::launch(Op::add.row(), &[vector(2), vector(0), vector(1)], &attrs).unwrap();
-    let program = record::finish(&[address(0), address(1)], &[address(2)]).unwrap();
+    let program = finish(&[0, 1], &[2]);
     let input = vec![1.0f32; COUNT as usize];
-    let error = execute(&program, &[&input, &input], &mut vec![0.0; COUNT as usize]).unwrap_err();
+    let error = execute(&program, &[&input, &input], COUNT as usize).unwrap_err();
     assert!(error.to_string().contains("model.py:12 in forward"), "{error}");
 }

@@ -1,7 +1,8 @@
 //! Machine code of fused kernels has the bits of the rows' block loops, at every level that has it.
 
+mod captured;
+
 use rustorch_graph::program::{Kernel, Program};
-use rustorch_graph::run::{Memory, Random};
 use rustorch_graph::{passes, plan, record};
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::isa::{self, Level};
@@ -12,13 +13,8 @@ use rustorch_kernels::view::{Attrs, View};
 const COUNT: usize = 1003;
 const BYTES: usize = 8 * COUNT;
 
-fn address(block: usize) -> usize {
-    0x10_0000_0000 + block * 0x10_0000
-}
-
 fn vector(block: usize, dtype: DType) -> View<'static> {
-    // SAFETY: recording never touches the memory.
-    unsafe { View::new(address(block) as *mut u8, dtype, &[COUNT as i64], &[1]) }
+    captured::view(block, dtype, &[COUNT as i64], &[1])
 }
 
 fn launch(row: &'static Row, views: &[View<'static>], compute: DType) {
@@ -28,17 +24,14 @@ fn launch(row: &'static Row, views: &[View<'static>], compute: DType) {
 
 /// A capture of two launches of `row` over inputs 0 to 2, and of something that joins them.
 fn twice(row: &'static Row, arity: usize, compute: DType, result: DType) -> Program {
-    record::begin().unwrap();
-    for block in 0..7 {
-        record::block(address(block), BYTES).unwrap();
-    }
+    captured::begin(7, BYTES);
     let inputs = |first: usize| (0..arity).map(move |input| vector((first + input) % 3, compute));
     for (out, first) in [(3, 0), (4, 1)] {
         launch(row, &[vector(out, result)].into_iter().chain(inputs(first)).collect::<Vec<_>>(), compute);
     }
     let (join, joined) = if result == DType::Bool { (Op::logical_xor, DType::Bool) } else { (Op::sub, result) };
     launch(join.row(), &[vector(5, joined), vector(3, result), vector(4, result)], joined);
-    record::finish(&[0, 1, 2].map(address), &[3, 5].map(address)).unwrap()
+    captured::finish(&[0, 1, 2], &[3, 5])
 }
 
 const HOSTILE: [f32; 16] = [
@@ -72,15 +65,7 @@ fn execute(program: &Program, compute: DType, result: DType) -> Vec<Vec<u32>> {
             bytes.chain(std::iter::repeat(0)).take(BYTES).collect()
         })
         .collect();
-    let mut outputs = vec![vec![0u8; BYTES]; program.outputs];
-    let mut arena = vec![0u64; program.arena_bytes / 8 + 8];
-    let memory = Memory {
-        inputs: &inputs.iter().map(|input| input.as_ptr() as usize).collect::<Vec<_>>(),
-        outputs: &outputs.iter_mut().map(|output| output.as_mut_ptr() as usize).collect::<Vec<_>>(),
-        arena: arena.as_mut_ptr().cast(),
-    };
-    // SAFETY: the buffers are as long as the program's.
-    unsafe { rustorch_graph::run::run(program, memory, Random::default()) }.unwrap();
+    let outputs = captured::execute(program, &inputs, BYTES).unwrap();
     outputs
         .iter()
         .map(|output| match result {
@@ -130,13 +115,10 @@ fn machine_code_has_the_bits_of_block_loops() {
 
 #[test]
 fn code_for_more_values_than_registers_is_cut() {
-    // A sum of products of forty inputs, all of which are alive until the end.
+    // A sum of products of twenty inputs, all of which are alive until the end.
     const INPUTS: usize = 20;
     isa::at(isa::machine(), || {
-        record::begin().unwrap();
-        for block in 0..3 * INPUTS + 1 {
-            record::block(address(block), BYTES).unwrap();
-        }
+        captured::begin(3 * INPUTS + 1, BYTES);
         for at in 0..INPUTS {
             launch(
                 Op::mul.row(),
@@ -153,8 +135,7 @@ fn code_for_more_values_than_registers_is_cut() {
             );
             sum = 2 * INPUTS + at;
         }
-        let inputs: Vec<usize> = (0..INPUTS).map(address).collect();
-        let plain = record::finish(&inputs, &[address(sum)]).unwrap();
+        let plain = captured::finish(&(0..INPUTS).collect::<Vec<_>>(), &[sum]);
         let mut fused = plain.clone();
         passes::fuse::run(&mut fused);
         assert!(fused.instructions.len() < plain.instructions.len());
@@ -163,16 +144,7 @@ fn code_for_more_values_than_registers_is_cut() {
             plan::run(&mut program);
             let inputs: Vec<Vec<f32>> =
                 (0..INPUTS).map(|input| (0..COUNT).map(|at| ((at + input) % 13) as f32 - 6.0).collect()).collect();
-            let mut output = vec![0f32; COUNT];
-            let mut arena = vec![0u64; program.arena_bytes / 8 + 8];
-            let memory = Memory {
-                inputs: &inputs.iter().map(|input| input.as_ptr() as usize).collect::<Vec<_>>(),
-                outputs: &[output.as_mut_ptr() as usize],
-                arena: arena.as_mut_ptr().cast(),
-            };
-            // SAFETY: the buffers are as long as the program's.
-            unsafe { rustorch_graph::run::run(&program, memory, Random::default()) }.unwrap();
-            output
+            captured::execute(&program, &inputs, COUNT).unwrap()
         };
         assert_eq!(run(&fused), run(&plain));
     });

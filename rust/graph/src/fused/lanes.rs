@@ -1,6 +1,5 @@
 //! How an operand's elements lie along a fused kernel's iteration.
 
-use rustorch_kernels::view::View;
 use smallvec::SmallVec;
 
 /// An operand over the iteration, innermost dimension first, neighbours merged where its own
@@ -26,10 +25,6 @@ impl Lane {
             }
         }
         Self { dims, element }
-    }
-
-    pub fn of(view: &View<'_>) -> Self {
-        Self::new(view.sizes(), view.strides(), view.dtype().size())
     }
 
     /// Every element is the same.

@@ -21,13 +21,9 @@ pub fn float_row(name: &str, code: &mut Code, inputs: &[Id], scalars: [f32; 4]) 
         ("minimum" | "clamp_max_tensor", &[a, b]) => code.min(a, b),
         ("clamp" | "hardtanh", &[x]) => {
             let (low, high) = (code.constant(s[0]), code.constant(s[1]));
-            let x = code.max(x, low);
-            code.min(x, high)
+            bounded(code, x, low, high)
         }
-        ("clamp_tensor", &[x, low, high]) => {
-            let x = code.max(x, low);
-            code.min(x, high)
-        }
+        ("clamp_tensor", &[x, low, high]) => bounded(code, x, low, high),
         ("clamp_min", &[x]) => {
             let low = code.constant(s[0]);
             code.max(x, low)
@@ -124,6 +120,11 @@ pub fn float_row(name: &str, code: &mut Code, inputs: &[Id], scalars: [f32; 4]) 
         }
         _ => return comparison(name, code, inputs, s[0]),
     })
+}
+
+fn bounded(code: &mut Code, x: Id, low: Id, high: Id) -> Id {
+    let x = code.max(x, low);
+    code.min(x, high)
 }
 
 fn scaled(code: &mut Code, scale: f32, x: Id) -> Id {

@@ -16,11 +16,12 @@ pub fn run(program: &mut Program) {
     let members: Vec<Option<Member>> = program.instructions.iter().map(Member::of).collect();
     let dependencies = Dependencies::of(program);
     let groups = Groups::new(&members, &dependencies);
+    let readers = readers(program);
     let mut instructions = Vec::with_capacity(program.instructions.len());
     let order = groups.in_order();
     debug_assert_eq!(order.iter().map(|group| group.members.len()).sum::<usize>(), members.len(), "a cycle of groups");
     for group in order {
-        match fused(program, &members, group) {
+        match fused(program, &members, &readers, group) {
             Some(instruction) => instructions.extend(instruction),
             None => instructions.extend(group.members.iter().map(|&at| program.instructions[at].clone())),
         }
@@ -29,14 +30,19 @@ pub fn run(program: &mut Program) {
 }
 
 /// The group's instruction, or nothing where no one needs it; None where it is not to be fused.
-fn fused(program: &Program, members: &[Option<Member>], group: &Group) -> Option<Option<Instruction>> {
+fn fused(
+    program: &Program,
+    members: &[Option<Member>],
+    readers: &[Vec<usize>],
+    group: &Group,
+) -> Option<Option<Instruction>> {
     let sizes = group.sizes.as_ref()?;
     if group.members.len() < 2 {
         return None;
     }
     let parts: Vec<&Member> = group.members.iter().map(|&at| members[at].as_ref()).collect::<Option<_>>()?;
     let instructions: Vec<&Instruction> = group.members.iter().map(|&at| &program.instructions[at]).collect();
-    let is_wanted = |access: &Access| is_read_elsewhere(program, group, access);
+    let is_wanted = |access: &Access| is_read_elsewhere(program, readers, group, access);
     let Some(mut instruction) = build::build(&parts, &instructions, sizes, is_wanted) else { return Some(None) };
     if let Kernel::Fused(fused) = &mut instruction.kernel {
         fused.prepare(&instruction.operands).ok()?;
@@ -44,13 +50,20 @@ fn fused(program: &Program, members: &[Option<Member>], group: &Group) -> Option
     Some(Some(instruction))
 }
 
-/// Whether the caller, or an instruction outside of the group, reads what the group leaves there.
-fn is_read_elsewhere(program: &Program, group: &Group, access: &Access) -> bool {
-    if matches!(program.buffers[access.buffer].place, Place::Input(_) | Place::Output(_)) {
-        return true;
+/// The instructions that read each buffer.
+fn readers(program: &Program) -> Vec<Vec<usize>> {
+    let mut readers = vec![Vec::new(); program.buffers.len()];
+    for (at, instruction) in program.instructions.iter().enumerate() {
+        for buffer in instruction.read().iter().filter_map(|operand| operand.buffer) {
+            readers[buffer].push(at);
+        }
     }
+    readers
+}
+
+/// Whether the caller, or an instruction outside of the group, reads what the group leaves there.
+fn is_read_elsewhere(program: &Program, readers: &[Vec<usize>], group: &Group, access: &Access) -> bool {
     let first = group.members.first().copied().unwrap_or(0);
-    program.instructions.iter().enumerate().skip(first).any(|(at, instruction)| {
-        !group.members.contains(&at) && instruction.read().iter().any(|operand| operand.buffer == Some(access.buffer))
-    })
+    matches!(program.buffers[access.buffer].place, Place::Input(_) | Place::Output(_))
+        || readers[access.buffer].iter().any(|&at| at >= first && !group.members.contains(&at))
 }
