@@ -4,7 +4,6 @@ same inputs, and its results are compared.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rustorch_device import _device_module
 from rustorch_device.parity.models import Case
-from rustorch_device.parity.run import Tolerance, distance
+from rustorch_device.parity.run import Tolerance, distance, prepared
 
 
 @dataclass
@@ -60,10 +59,7 @@ class Shadow(TorchDispatchMode):
 
 def find(case: Case, dtype: torch.dtype, tolerance: Tolerance, count: int) -> list[Hotspot]:
     """The nodes of one training step that differ most, the worst first; those that are equal are left out."""
-    model = copy.deepcopy(case.model).to(dtype)
-    inputs = tree_map_only(
-        torch.Tensor, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, case.inputs
-    )
+    model, inputs = prepared(case, "cpu", dtype)
     before = _device_module.set_fallback_policy("silent")
     try:
         with Shadow(tolerance) as shadow:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rustorch_device import _device_module
@@ -130,6 +131,16 @@ def _named(prefix: str, value: Any) -> dict[str, torch.Tensor]:
     return {f"{prefix}[{index}]": tensor.detach().cpu().clone() for index, tensor in enumerate(tensors)}
 
 
+def prepared(case: Case, device: str, dtype: torch.dtype) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """A copy of the case's model, and its inputs, on a device; what is floating is cast."""
+
+    def moved(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else tensor.dtype)
+
+    model = copy.deepcopy(case.model).to(device=device, dtype=dtype)
+    return model, tree_map_only(torch.Tensor, moved, case.inputs)
+
+
 def run(case: Case, device: str, compiled: bool, dtype: torch.dtype) -> Outcome:
     """Inference, then training steps by SGD with momentum, of a copy of the case's model.
 
@@ -139,12 +150,8 @@ def run(case: Case, device: str, compiled: bool, dtype: torch.dtype) -> Outcome:
         dtype: of the parameters, and of inputs that are floating.
     """
 
-    def moved(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else tensor.dtype)
-
     torch.manual_seed(0)
-    model = copy.deepcopy(case.model).to(device=device, dtype=dtype)
-    inputs = tree_map_only(torch.Tensor, moved, case.inputs)
+    model, inputs = prepared(case, device, dtype)
     initial = [parameter.detach().clone() for parameter in model.parameters()]
     outcome = Outcome()
     call: Callable[..., Any] = model
