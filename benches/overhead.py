@@ -1,5 +1,6 @@
-"""What a call costs: tiny tensors."""
+"""What a call costs: tiny tensors, so that the work is next to nothing."""
 
+import operator
 from collections.abc import Iterator
 
 import torch
@@ -8,13 +9,22 @@ from .harness import Case, both
 
 
 def cases(quick: bool) -> Iterator[Case]:
-    a, b = torch.randn(10), torch.randn(10)
-    yield both("overhead", "a + b, 10 elements", torch.add, a, b)
-    yield both("overhead", "relu, 10 elements", torch.relu, a)
+    for count in (10,) if quick else (10, 100):
+        a, b = torch.randn(count), torch.randn(count)
+        yield both("overhead", f"a + b, {count} elements", operator.add, a, b)
+        yield both("overhead", f"relu, {count} elements", torch.relu, a)
+        # By ones, so that repeating it changes nothing.
+        yield both("overhead", f"mul_, {count} elements", torch.Tensor.mul_, a, torch.ones(count))
+        yield both("overhead", f"mul_ by a number, {count} elements", torch.Tensor.mul_, a, 1.0)
+        yield both("overhead", f"sum, {count} elements", torch.sum, a)
     if quick:
         return
-    yield both("overhead", "mul by a number, 10 elements", lambda x: x * 2.0, a)
-    yield both("overhead", "sum, 10 elements", torch.sum, a)
-    yield both("overhead", "mm, 4x4", torch.mm, torch.randn(4, 4), torch.randn(4, 4))
-    yield both("overhead", "empty_like, 10 elements", torch.empty_like, a, tolerance=float("inf"))
-    yield both("overhead", "view, 10 elements", lambda x: x.view(2, 5), a)
+    square = torch.randn(8, 8)
+    yield both("overhead", "mm, 8x8", torch.mm, square, torch.randn(8, 8))
+    yield both("overhead", "linear, 8x8", torch.nn.functional.linear, square, torch.randn(8, 8), torch.randn(8))
+    yield both("overhead", "view, 8x8", torch.Tensor.view, square, 64)
+    yield both("overhead", "t, 8x8", torch.t, square)
+    # On the fallback: a unary op, a binary one, a reduction.
+    yield both("overhead", "special.entr (fallback), 10 elements", torch.special.entr, torch.rand(10))
+    yield both("overhead", "nextafter (fallback), 10 elements", torch.nextafter, torch.rand(10), torch.rand(10))
+    yield both("overhead", "median (fallback), 10 elements", torch.median, torch.rand(10))

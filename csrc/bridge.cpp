@@ -2,29 +2,8 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/record_function.h>
-#include <torch/csrc/autograd/graph_task.h>
-
-#include <atomic>
 
 namespace rustorch {
-
-Operand::Operand(const at::TensorBase& tensor) {
-  if (!tensor.defined()) {
-    return;
-  }
-  const auto sizes = tensor.sizes();
-  *this = Operand(tensor, sizes, tensor.strides());
-}
-
-Operand::Operand(const at::TensorBase& tensor, at::IntArrayRef view_sizes, at::IntArrayRef view_strides)
-    : device(tensor.device()) {
-  view.data = reinterpret_cast<size_t>(tensor.const_data_ptr());
-  view.sizes = reinterpret_cast<size_t>(view_sizes.data());
-  view.strides = reinterpret_cast<size_t>(view_strides.data());
-  view.rank = static_cast<uint32_t>(view_sizes.size());
-  view.dtype = static_cast<uint8_t>(tensor.scalar_type());
-  view.present = true;
-}
 
 Operand Operand::bits(const at::TensorBase& tensor) {
   Operand operand(tensor);
@@ -38,22 +17,6 @@ Operand Operand::bits(const at::TensorBase& tensor) {
   }
   operand.view.dtype = static_cast<uint8_t>(same_size);
   return operand;
-}
-
-bool is_native(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kByte:
-    case at::kChar:
-    case at::kShort:
-    case at::kInt:
-    case at::kLong:
-    case at::kHalf:
-    case at::kFloat:
-    case at::kDouble:
-    case at::kBool:
-    case at::kBFloat16: return true;
-    default: return false;
-  }
 }
 
 void rethrow(const rust::Error& error) {
@@ -70,39 +33,58 @@ void rethrow(const rust::Error& error) {
   throw;  // Not reached: the macros above throw.
 }
 
-void follow_thread_count() {
-  static std::atomic<int> last{0};
-  if (torch::autograd::get_current_graph_task_id() != -1) {
-    return;
-  }
-  const int threads = at::get_num_threads();
-  if (last.exchange(threads, std::memory_order_relaxed) != threads) {
-    ffi::set_num_threads(static_cast<size_t>(threads));
-  }
+namespace {
+
+// The pool follows `torch.set_num_threads`, which is a count of each thread.
+extern "C" size_t thread_count() {
+  return static_cast<size_t>(at::get_num_threads());
 }
 
-void launch_unchecked(Op op, c10::ArrayRef<Operand> operands, c10::ArrayRef<int64_t> ints,
-                      c10::ArrayRef<double> floats) {
-  RECORD_FUNCTION(kOpNames[static_cast<uint32_t>(op)], c10::ArrayRef<const c10::IValue>{});
-  follow_thread_count();
-  c10::SmallVector<ffi::RawView, 8> views;
-  for (const Operand& operand : operands) {
-    views.push_back(operand.view);
-  }
+[[maybe_unused]] const bool follows = [] {
+  ffi::follow_num_threads(reinterpret_cast<size_t>(&thread_count));
+  return true;
+}();
+
+void call(Op op, c10::ArrayRef<Operand> operands, c10::ArrayRef<int64_t> ints, c10::ArrayRef<double> floats) {
+  const auto* views = reinterpret_cast<const ffi::RawView*>(operands.data());
   try {
-    ffi::launch(static_cast<uint32_t>(op), {views.data(), views.size()}, {ints.data(), ints.size()},
+    ffi::launch(static_cast<uint32_t>(op), {views, operands.size()}, {ints.data(), ints.size()},
                 {floats.data(), floats.size()});
   } catch (const rust::Error& error) {
     rethrow(error);
   }
 }
 
+[[noreturn]] void refuse_device(Op op, const Operand& operand) {
+  TORCH_CHECK(false, "Expected all tensors to be on the same device, but found at least two devices, rustorch:0 and ",
+              c10::Device(static_cast<c10::DeviceType>(operand.view.device)), "! (in ",
+              kOpNames[static_cast<uint32_t>(op)], ")");
+}
+
+}  // namespace
+
+void launch_unchecked(Op op, c10::ArrayRef<Operand> operands, c10::ArrayRef<int64_t> ints,
+                      c10::ArrayRef<double> floats) {
+  // RECORD_FUNCTION, save that nothing is made where nobody listens.
+  auto listeners = at::getStepCallbacksUnlessEmpty(at::RecordScope::FUNCTION);
+  if (C10_UNLIKELY(listeners.has_value())) {
+    at::RecordFunction guard(std::move(*listeners));
+    at::detail::record_function_with_scope(guard, kOpNames[static_cast<uint32_t>(op)],
+                                           c10::ArrayRef<const c10::IValue>{});
+    call(op, operands, ints, floats);
+    return;
+  }
+  call(op, operands, ints, floats);
+}
+
 void launch(Op op, c10::ArrayRef<Operand> operands, c10::ArrayRef<int64_t> ints, c10::ArrayRef<double> floats) {
+  constexpr auto here = static_cast<int8_t>(c10::DeviceType::PrivateUse1);
   for (const Operand& operand : operands) {
-    if (operand.view.present && operand.device.type() != c10::DeviceType::PrivateUse1) {
-      TORCH_CHECK(operand.device.is_cpu() && operand.view.rank == 0,
-                  "Expected all tensors to be on the same device, but found at least two devices, rustorch:0 and ",
-                  operand.device, "! (in ", kOpNames[static_cast<uint32_t>(op)], ")");
+    if (operand.view.device != here && operand.view.present) {
+      // A number may stay on the CPU.
+      if (operand.view.device != static_cast<int8_t>(c10::DeviceType::CPU) || operand.view.rank != 0) {
+        refuse_device(op, operand);
+      }
     }
   }
   launch_unchecked(op, operands, ints, floats);

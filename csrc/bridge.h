@@ -24,8 +24,12 @@ struct Operand {
   static Operand bits(const at::TensorBase& tensor);
 
   ffi::RawView view{};
-  c10::Device device{c10::kCPU};
+
+ private:
+  Operand() = default;
 };
+// Operands cross the door where they are.
+static_assert(sizeof(Operand) == sizeof(ffi::RawView));
 
 // Runs a Rust kernel: outputs first in `operands`; scalars in the order that the op's row states.
 // Every operand is on rustorch, or is a CPU tensor with one element.
@@ -49,11 +53,34 @@ auto through_door(Call&& call) -> decltype(call()) {
   }
 }
 
-// The pool follows `torch.set_num_threads`. A thread of the autograd engine keeps the count that
-// it first saw, so only threads outside a backward pass set it.
-void follow_thread_count();
-
 // Whether Rust computes in this dtype (complex, quantised and 8-bit floats go to the fallback).
-bool is_native(at::ScalarType dtype);
+inline bool is_native(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::kByte:
+    case at::kChar:
+    case at::kShort:
+    case at::kInt:
+    case at::kLong:
+    case at::kHalf:
+    case at::kFloat:
+    case at::kDouble:
+    case at::kBool:
+    case at::kBFloat16: return true;
+    default: return false;
+  }
+}
+
+inline Operand::Operand(const at::TensorBase& tensor, at::IntArrayRef sizes, at::IntArrayRef strides) {
+  view.data = reinterpret_cast<size_t>(tensor.const_data_ptr());
+  view.sizes = reinterpret_cast<size_t>(sizes.data());
+  view.strides = reinterpret_cast<size_t>(strides.data());
+  view.rank = static_cast<uint32_t>(sizes.size());
+  view.dtype = static_cast<uint8_t>(tensor.scalar_type());
+  view.present = true;
+  view.device = static_cast<int8_t>(tensor.device().type());
+}
+
+inline Operand::Operand(const at::TensorBase& tensor)
+    : Operand(tensor.defined() ? Operand(tensor, tensor.sizes(), tensor.strides()) : Operand()) {}
 
 }  // namespace rustorch

@@ -4,6 +4,9 @@
 #include <ATen/native/TensorFactories.h>
 #include <torch/library.h>
 
+#include <limits>
+
+#include "aten/structured.h"
 #include "device/allocator.h"
 #include "device/device.h"
 
@@ -50,6 +53,32 @@ at::Tensor zero_tensor(at::IntArrayRef sizes, std::optional<at::ScalarType> dtyp
   const auto keys = kKeys.add(c10::DispatchKey::ZeroTensor);
   return at::detail::empty_generic(sizes, &none, keys, c10::dtype_or_default(dtype), std::nullopt);
 }
+
+}  // namespace
+
+at::Tensor empty_dense(at::IntArrayRef sizes, at::ScalarType dtype) {
+  // What at::detail::empty_generic does, without its detours.
+  size_t bytes = c10::elementSize(dtype);
+  bool fits = true;
+  for (const int64_t size : sizes) {
+    fits = fits && size >= 0 && !__builtin_mul_overflow(bytes, static_cast<size_t>(size), &bytes);
+  }
+  if (C10_UNLIKELY(!fits || bytes > std::numeric_limits<int64_t>::max())) {
+    // It says what is wrong.
+    return at::Tensor(at::detail::empty_generic(sizes, allocator(), kKeys, dtype, std::nullopt));
+  }
+  static c10::Allocator* const pool = allocator();
+  auto storage = c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), static_cast<int64_t>(bytes),
+                                                       pool->allocate(bytes), pool, /*resizable=*/true);
+  auto tensor = at::detail::make_tensor<c10::TensorImpl>(std::move(storage), kKeys, c10::scalarTypeToTypeMeta(dtype));
+  // A tensor is born with the sizes {0}.
+  if (sizes.size() != 1 || sizes[0] != 0) {
+    tensor.unsafeGetTensorImpl()->set_sizes_contiguous(sizes);
+  }
+  return tensor;
+}
+
+namespace {
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("empty.memory_format", TORCH_FN(empty));

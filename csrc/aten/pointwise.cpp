@@ -41,8 +41,15 @@ void Arguments::see(const at::Tensor& tensor) {
   const auto dtype = tensor.scalar_type();
   native = native && is_native(dtype);
   if (dense) {
-    dense = native && tensor.is_privateuseone() && at::isFloatingType(dtype) && tensor.is_contiguous() &&
-            (tensors.empty() || (tensors[0]->scalar_type() == dtype && tensors[0]->sizes() == tensor.sizes()));
+    if (tensors.empty()) {
+      dense = at::isFloatingType(dtype) && native && tensor.is_privateuseone() && tensor.is_contiguous();
+    } else {
+      const at::Tensor& first = *tensors[0];
+      // A number takes the dtype of the tensors.
+      const bool number = tensor.unsafeGetTensorImpl()->is_wrapped_number() && native && first.dim() != 0;
+      dense = number || (dtype == first.scalar_type() && tensor.is_privateuseone() &&
+                         tensor.sizes() == first.sizes() && tensor.is_contiguous());
+    }
   }
   tensors.push_back(&tensor);
 }
@@ -52,18 +59,27 @@ void Arguments::see(const at::Tensor& tensor) {
 static void launch_pointwise(Op op, c10::ArrayRef<Operand> operands, at::ScalarType compute,
                              const ScalarArguments& scalars) {
   c10::SmallVector<int64_t, 5> ints{static_cast<int64_t>(compute)};
-  ints.append(scalars.ints.begin(), scalars.ints.end());
+  for (const int64_t scalar : scalars.ints) {
+    ints.push_back(scalar);
+  }
   launch(op, operands, ints, scalars.floats);
 }
 
-void launch_dense(Op op, c10::ArrayRef<const at::Tensor*> tensors, const ScalarArguments& scalars) {
-  const int64_t numel = tensors.back()->numel();
-  constexpr int64_t one = 1;
-  c10::SmallVector<Operand, 4> operands;
-  for (const at::Tensor* tensor : tensors) {
-    operands.push_back(Operand(*tensor, {&numel, 1}, {&one, 1}));
+void launch_dense(Op op, const at::Tensor& output, const detail::Arguments& arguments) {
+  static constexpr std::array<int64_t, 2> strides{0, 1};
+  const at::Tensor& first = *arguments.tensors[0];
+  const int64_t numel = first.numel();
+  c10::SmallVector<Operand, 5> operands;
+  const auto add = [&](const at::Tensor& tensor) {
+    const bool number = !tensor.is_privateuseone();
+    operands.push_back(Operand(tensor, {&numel, 1}, {&strides[number ? 0 : 1], 1}));
+    operands.back().view.device = static_cast<int8_t>(c10::DeviceType::PrivateUse1);
+  };
+  add(output);
+  for (const at::Tensor* tensor : arguments.tensors) {
+    add(*tensor);
   }
-  launch_pointwise(op, operands, tensors.back()->scalar_type(), scalars);
+  launch_pointwise(op, operands, first.scalar_type(), arguments.scalars);
 }
 
 // The iterator's operands in the row's order: the output, then the call's tensors where they are in
@@ -117,7 +133,7 @@ void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArgume
     Operand operand(tensor, shape, {of_operand, rank});
     operand.view.data = reinterpret_cast<size_t>(iterator.data_ptr(at));
     if (iterator.is_cpu_scalar(at)) {
-      operand.device = c10::Device(c10::DeviceType::PrivateUse1, 0);
+      operand.view.device = static_cast<int8_t>(c10::DeviceType::PrivateUse1);
     }
     operands.push_back(operand);
   }

@@ -25,9 +25,6 @@ struct ScalarArguments {
 void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArguments& scalars = {},
                      c10::ArrayRef<const at::Tensor*> inputs = {});
 
-// A dense launch of `op` over tensors of one shape and dtype, output first.
-void launch_dense(Op op, c10::ArrayRef<const at::Tensor*> tensors, const ScalarArguments& scalars = {});
-
 namespace detail {
 
 // What the arguments of a call have in common; decides between the dense path, the iterator and
@@ -36,7 +33,7 @@ struct Arguments {
   ScalarArguments scalars;
   c10::SmallVector<const at::Tensor*, 4> tensors;
   bool native = true;
-  // All on rustorch, of one floating dtype and shape, and contiguous.
+  // All on rustorch, of one floating dtype and shape, and contiguous; numbers may stand among them.
   bool dense = true;
 
   void see(const at::Tensor& tensor);
@@ -54,6 +51,9 @@ Arguments look_at(const Args&... args) {
 }
 
 }  // namespace detail
+
+// Launches `op` over dense arguments; `output` is dense and of their shape.
+void launch_dense(Op op, const at::Tensor& output, const detail::Arguments& arguments);
 
 // The metas of ops that ATen has no structured meta of.
 struct PlainUnary : at::TensorIteratorBase {
@@ -98,8 +98,7 @@ struct Functional<op, Meta, Traits, is_test, at::Tensor(Args...)> {
     if (arguments.dense) {
       const at::Tensor& first = *arguments.tensors[0];
       at::Tensor output = empty_dense(first.sizes(), is_test ? at::kBool : first.scalar_type());
-      arguments.tensors.insert(arguments.tensors.begin(), &output);
-      launch_dense(op, arguments.tensors, arguments.scalars);
+      launch_dense(op, output, arguments);
       return output;
     }
     if (!arguments.native) {
@@ -120,8 +119,7 @@ struct Inplace<op, Meta, Traits, is_test, at::Tensor&(at::Tensor&, Args...)> {
   static at::Tensor& call(at::Tensor& self, Args... args) {
     auto arguments = detail::look_at(self, args...);
     if (arguments.dense && !is_test) {
-      arguments.tensors.insert(arguments.tensors.begin(), &self);
-      launch_dense(op, arguments.tensors, arguments.scalars);
+      launch_dense(op, self, arguments);
       return self;
     }
     if (!arguments.native) {

@@ -27,11 +27,7 @@
 namespace rustorch {
 
 // A fresh dense tensor, without the dispatcher's round trip.
-inline at::Tensor empty_dense(at::IntArrayRef sizes, at::ScalarType dtype) {
-  static c10::Allocator* const allocator = c10::GetAllocator(c10::DeviceType::PrivateUse1);
-  constexpr c10::DispatchKeySet keys(c10::DispatchKey::PrivateUse1);
-  return at::Tensor(at::detail::empty_generic(sizes, allocator, keys, dtype, std::nullopt));
-}
+at::Tensor empty_dense(at::IntArrayRef sizes, at::ScalarType dtype);
 
 // `Meta` is a class of at::meta; `Outputs` is how many tensors it sets.
 template <class Meta, size_t Outputs = 1>
@@ -80,7 +76,13 @@ class Structured final : public Meta {
   void set(int64_t index, at::IntArrayRef sizes, at::IntArrayRef strides, const at::TensorOptions& options) {
     at::Tensor& output = outputs_[index];
     if (!output.defined()) {
-      output = strides.empty() ? at::empty(sizes, options) : at::empty_strided(sizes, strides, options);
+      // The usual case goes without the dispatcher.
+      const bool dense = strides.empty() && !options.has_memory_format() &&
+                         options.device().type() == c10::DeviceType::PrivateUse1;
+      const auto dtype = c10::typeMetaToScalarType(options.dtype());
+      output = dense              ? empty_dense(sizes, dtype)
+               : strides.empty() ? at::empty(sizes, options)
+                                 : at::empty_strided(sizes, strides, options);
       return;
     }
     TORCH_CHECK(options.dtype() == output.dtype(), "Expected out tensor to have dtype ", options.dtype(), ", but got ",

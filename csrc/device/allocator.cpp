@@ -23,10 +23,9 @@ void report(void* address, int64_t bytes) {
                                    device());
 }
 
-void* take(size_t bytes) {
-  void* address = nullptr;
+void* allocate_slowly(size_t bytes) {
   try {
-    address = reinterpret_cast<void*>(ffi::pool_allocate(bytes));
+    return reinterpret_cast<void*>(ffi::pool_allocate(bytes));
   } catch (const rust::Error& error) {
     const auto statistics = ffi::pool_statistics();
     c10::reportOutOfMemoryToProfiler(static_cast<int64_t>(bytes), statistics.bytes.current,
@@ -35,7 +34,14 @@ void* take(size_t bytes) {
     TORCH_CHECK_WITH(OutOfMemoryError, false, error.what() + 1, "; of ", ffi::pool_total_bytes(), " bytes, ",
                      statistics.bytes.current, " are in use and ", statistics.reserved_bytes.current, " reserved");
   }
-  if (c10::memoryProfilingEnabled()) {
+}
+
+void* take(size_t bytes) {
+  void* address = reinterpret_cast<void*>(ffi::pool_allocate_cached(bytes));
+  if (C10_UNLIKELY(address == nullptr)) {
+    address = allocate_slowly(bytes);
+  }
+  if (C10_UNLIKELY(c10::memoryProfilingEnabled())) {
     report(address, static_cast<int64_t>(bytes));
   }
   return address;

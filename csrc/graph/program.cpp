@@ -101,7 +101,6 @@ std::optional<std::vector<at::Tensor>> Program::run(const py::list& arguments) c
   }
   const py::gil_scoped_release unlocked;
   RECORD_FUNCTION("rustorch::program", c10::ArrayRef<const c10::IValue>{});
-  follow_thread_count();
   std::vector<c10::Storage> fresh(result_bytes_.size());
   std::vector<size_t> outputs(result_bytes_.size());
   for (const Result& result : results_) {

@@ -14,11 +14,11 @@ use rustorch_kernels::error::{Error, Kind, Result};
 use rustorch_kernels::ops::{self, Op};
 use rustorch_kernels::view::{Attrs, View};
 use rustorch_kernels::{alloc, isa, threads};
-use smallvec::SmallVec;
 
 #[cxx::bridge(namespace = "rustorch::ffi")]
 mod ffi {
-    /// A tensor operand: addresses of its data, sizes and strides (in elements).
+    /// A tensor operand: addresses of its data, sizes and strides (in elements). Kernels see it as a
+    /// `View`, in place.
     #[derive(Clone, Copy)]
     struct RawView {
         data: usize,
@@ -27,6 +27,8 @@ mod ffi {
         rank: u32,
         dtype: u8,
         present: bool,
+        /// The `c10::DeviceType`, for the shim's own check.
+        device: i8,
     }
 
     /// A quantity of the memory pool (`alloc::Count`).
@@ -52,6 +54,8 @@ mod ffi {
     extern "Rust" {
         /// The address of a fresh block.
         fn pool_allocate(bytes: usize) -> Result<usize>;
+        /// The same, where the calling thread has one at hand; zero where it has not.
+        fn pool_allocate_cached(bytes: usize) -> usize;
         /// Frees a block; gives the bytes that had been asked for.
         ///
         /// # Safety
@@ -73,8 +77,11 @@ mod ffi {
         /// # Safety
         /// Every view reaches memory that is valid for the call.
         unsafe fn launch(op: u32, views: &[RawView], ints: &[i64], floats: &[f64]) -> Result<()>;
-        /// Sets the pool's thread count.
-        fn set_num_threads(count: usize);
+        /// The pool asks the function at this address for its thread count.
+        ///
+        /// # Safety
+        /// It is the address of an `extern "C" fn() -> usize` that may be called from any thread.
+        unsafe fn follow_num_threads(address: usize);
         /// The SIMD level in use: scalar, avx2 or avx512.
         fn simd_level() -> &'static str;
         /// The table's names, in the order of their ids.
@@ -105,42 +112,55 @@ fn guarded<R>(body: impl FnOnce() -> Result<R>) -> Result<R, Crossing> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(Error::from_panic(payload))).map_err(Crossing)
 }
 
-impl ffi::RawView {
-    /// # Safety
-    /// The addresses are valid for the view's life.
-    unsafe fn view<'a>(&self) -> Result<View<'a>> {
-        if !self.present {
-            return Ok(View::absent());
-        }
-        let dtype = DType::from_code(self.dtype);
-        let dtype = dtype.ok_or_else(|| Error::Runtime(format!("unknown dtype code {}", self.dtype)))?;
-        let dims = |address: usize| {
-            if self.rank == 0 {
-                return &[][..];
-            }
-            // SAFETY: a tensor's sizes and strides are `rank` integers that outlive the call.
-            unsafe { std::slice::from_raw_parts(address as *const i64, self.rank as usize) }
-        };
-        // SAFETY: the caller's promise.
-        Ok(unsafe { View::new(self.data as *mut u8, dtype, dims(self.sizes), dims(self.strides)) })
+// An operand of the shim is a view once its dtype is known to be one.
+const _: () = {
+    use std::mem::offset_of;
+    type Raw = ffi::RawView;
+    let raw = [
+        offset_of!(Raw, data),
+        offset_of!(Raw, sizes),
+        offset_of!(Raw, strides),
+        offset_of!(Raw, rank),
+        offset_of!(Raw, dtype),
+        offset_of!(Raw, present),
+    ];
+    let mut field = 0;
+    while field < raw.len() {
+        assert!(raw[field] == View::LAYOUT[field]);
+        field += 1;
     }
+    assert!(size_of::<Raw>() == size_of::<View<'_>>() && align_of::<Raw>() == align_of::<View<'_>>());
+};
+
+/// # Safety
+/// The addresses are valid for the views' life: data as `View::new` asks, and `rank` sizes and strides.
+unsafe fn operands(views: &[ffi::RawView]) -> Result<&[View<'_>]> {
+    for view in views {
+        if DType::from_code(view.dtype).is_none() {
+            return Err(Error::Runtime(format!("unknown dtype code {}", view.dtype)));
+        }
+    }
+    // SAFETY: the layouts are the same, every field's value is valid, and the addresses are the
+    // caller's promise.
+    Ok(unsafe { std::slice::from_raw_parts(views.as_ptr().cast(), views.len()) })
 }
 
 unsafe fn launch(op: u32, views: &[ffi::RawView], ints: &[i64], floats: &[f64]) -> Result<(), Crossing> {
     guarded(|| {
         let row = Op::from_id(op).ok_or_else(|| Error::Runtime(format!("unknown op {op}")))?;
-        let mut operands: SmallVec<[View<'_>; 8]> = SmallVec::with_capacity(views.len());
-        for view in views {
-            // SAFETY: the caller's promise.
-            operands.push(unsafe { view.view() }?);
-        }
+        // SAFETY: the caller's promise.
+        let operands = unsafe { operands(views) }?;
         let attrs = Attrs { ints, floats };
-        if record::active() { record::launch(row, &operands, &attrs) } else { ops::launch(row, &operands, &attrs) }
+        if record::active() { record::launch(row, operands, &attrs) } else { ops::launch(row, operands, &attrs) }
     })
 }
 
 fn pool_allocate(bytes: usize) -> Result<usize, Crossing> {
     guarded(|| alloc::allocate(bytes).map(|block| block.as_ptr() as usize))
+}
+
+fn pool_allocate_cached(bytes: usize) -> usize {
+    alloc::allocate_cached(bytes).map_or(0, |block| block.as_ptr() as usize)
 }
 
 unsafe fn pool_free(address: usize) -> usize {
@@ -196,8 +216,9 @@ fn pool_total_bytes() -> usize {
     alloc::memory_info().1
 }
 
-fn set_num_threads(count: usize) {
-    threads::set_num_threads(count);
+unsafe fn follow_num_threads(address: usize) {
+    // SAFETY: the caller's promise.
+    threads::follow_num_threads(unsafe { std::mem::transmute::<usize, extern "C" fn() -> usize>(address) });
 }
 
 fn simd_level() -> &'static str {

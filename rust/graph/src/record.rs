@@ -4,7 +4,7 @@
 //! memory is announced here, so an operand's address says which buffer it views. Nothing is read
 //! or written, save a wrapped number's value, which becomes a constant.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use rustorch_kernels::error::{Error, Result};
@@ -22,11 +22,14 @@ struct Recorder {
 
 thread_local! {
     static RECORDER: RefCell<Option<Recorder>> = const { RefCell::new(None) };
+    /// Whether there is one: every launch asks, so this is a plain flag.
+    static ACTIVE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether this thread is capturing.
+#[inline]
 pub fn active() -> bool {
-    RECORDER.with_borrow(Option::is_some)
+    ACTIVE.get()
 }
 
 /// Begins a capture on this thread.
@@ -36,13 +39,19 @@ pub fn begin() -> Result<()> {
             return Err(Error::Runtime("a graph is being captured on this thread already".into()));
         }
         *recorder = Some(Recorder::default());
+        ACTIVE.set(true);
         Ok(())
     })
 }
 
 /// Ends the capture, whatever came of it.
 pub fn abandon() {
-    RECORDER.with_borrow_mut(Option::take);
+    take();
+}
+
+fn take() -> Option<Recorder> {
+    ACTIVE.set(false);
+    RECORDER.take()
 }
 
 fn with<R>(body: impl FnOnce(&mut Recorder) -> Result<R>) -> Result<R> {
@@ -159,8 +168,7 @@ impl Recorder {
 /// Ends the capture: `inputs` and `outputs` are the first addresses of the blocks that hold them.
 /// A block that is both an input and an output stays an input.
 pub fn finish(inputs: &[usize], outputs: &[usize]) -> Result<Program> {
-    let recorder = RECORDER.with_borrow_mut(Option::take);
-    let recorder = recorder.ok_or_else(|| Error::Runtime("no graph is being captured on this thread".into()))?;
+    let recorder = take().ok_or_else(|| Error::Runtime("no graph is being captured on this thread".into()))?;
     let mut program = recorder.program;
     let mut number = |addresses: &[usize], place: fn(usize) -> Place| -> Result<()> {
         for (index, address) in addresses.iter().enumerate() {

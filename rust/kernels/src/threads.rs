@@ -8,11 +8,13 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Mutex, Once};
+use std::sync::{Mutex, Once, OnceLock};
 use std::thread::Thread;
 
 /// Threads that a launch may use, the caller's included.
 static THREADS: AtomicUsize = AtomicUsize::new(1);
+/// Says so in its place, where somebody else keeps the count.
+static COUNT: OnceLock<extern "C" fn() -> usize> = OnceLock::new();
 /// The pool of this process; null before its first use and in a forked child.
 static POOL: AtomicPtr<Pool> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -25,13 +27,20 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Sets how many threads a launch may use (PyTorch's `set_num_threads`).
+/// Sets how many threads a launch may use.
 pub fn set_num_threads(count: usize) {
     THREADS.store(count.max(1), Ordering::Relaxed);
 }
 
+/// Lets `count` say how many threads a launch may use. It is asked on the launching thread, and only
+/// where there is work for more than one, so that small launches do not pay for it.
+pub fn follow_num_threads(count: extern "C" fn() -> usize) {
+    // Whoever comes second has the same count to offer.
+    let _ = COUNT.set(count);
+}
+
 pub fn num_threads() -> usize {
-    THREADS.load(Ordering::Relaxed)
+    COUNT.get().map_or_else(|| THREADS.load(Ordering::Relaxed), |count| count().max(1))
 }
 
 struct Job<'a> {
@@ -153,8 +162,9 @@ pub fn parallel(tasks: usize, nanoseconds: usize, body: impl Fn(usize) + Sync) {
 }
 
 fn share(tasks: usize, nanoseconds: usize, body: &(dyn Fn(usize) + Sync)) {
-    let threads = num_threads().min(tasks).min(nanoseconds / NANOSECONDS_PER_THREAD);
-    if threads <= 1 || INSIDE.get() {
+    let worth = tasks.min(nanoseconds / NANOSECONDS_PER_THREAD);
+    let threads = if worth <= 1 || INSIDE.get() { 1 } else { worth.min(num_threads()) };
+    if threads <= 1 {
         return (0..tasks).for_each(body);
     }
     let pool = pool();

@@ -1,18 +1,25 @@
 //! What a kernel sees of a tensor: address, dtype, sizes, strides.
 
+use std::marker::PhantomData;
+use std::mem::offset_of;
+
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 
 /// A strided view of host memory. Strides are in elements and may be zero (broadcast) or, for
 /// inputs, overlapping. Views of one launch may alias one another (in-place ops), which is why a
-/// kernel reads and writes through raw pointers.
+/// kernel reads and writes through raw pointers. Its layout is that of the bridge's operands, so that
+/// a launch hands them over as they are.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct View<'a> {
     data: *mut u8,
+    sizes: *const i64,
+    strides: *const i64,
+    rank: u32,
     dtype: DType,
     present: bool,
-    sizes: &'a [i64],
-    strides: &'a [i64],
+    life: PhantomData<&'a [i64]>,
 }
 
 // SAFETY: a view is an address and a shape; kernels hand disjoint parts of it to threads.
@@ -21,17 +28,36 @@ unsafe impl Send for View<'_> {}
 unsafe impl Sync for View<'_> {}
 
 impl<'a> View<'a> {
+    /// Where its fields lie: address, sizes, strides, rank, dtype, presence.
+    pub const LAYOUT: [usize; 6] = [
+        offset_of!(Self, data),
+        offset_of!(Self, sizes),
+        offset_of!(Self, strides),
+        offset_of!(Self, rank),
+        offset_of!(Self, dtype),
+        offset_of!(Self, present),
+    ];
+
     /// # Safety
     /// For the view's life, every address it reaches from `data` by `sizes` and `strides` is valid
     /// for reads, and for writes where the op writes this operand.
     pub unsafe fn new(data: *mut u8, dtype: DType, sizes: &'a [i64], strides: &'a [i64]) -> Self {
         assert_eq!(sizes.len(), strides.len(), "sizes and strides differ in rank");
-        Self { data, dtype, present: true, sizes, strides }
+        let rank = sizes.len() as u32;
+        Self { data, sizes: sizes.as_ptr(), strides: strides.as_ptr(), rank, dtype, present: true, life: PhantomData }
     }
 
     /// An operand that was not given (a convolution without bias).
     pub const fn absent() -> Self {
-        Self { data: std::ptr::null_mut(), dtype: DType::U8, present: false, sizes: &[], strides: &[] }
+        Self {
+            data: std::ptr::null_mut(),
+            sizes: std::ptr::null(),
+            strides: std::ptr::null(),
+            rank: 0,
+            dtype: DType::U8,
+            present: false,
+            life: PhantomData,
+        }
     }
 
     pub const fn is_present(&self) -> bool {
@@ -47,28 +73,41 @@ impl<'a> View<'a> {
         self.dtype
     }
 
+    #[inline]
     pub const fn sizes(&self) -> &'a [i64] {
-        self.sizes
+        self.dims(self.sizes)
     }
 
+    #[inline]
     pub const fn strides(&self) -> &'a [i64] {
-        self.strides
+        self.dims(self.strides)
     }
 
+    /// A scalar's arrays may be null.
+    #[inline]
+    const fn dims(&self, first: *const i64) -> &'a [i64] {
+        // SAFETY: both arrays have `rank` elements for the view's life, as who made it promised.
+        if self.rank == 0 { &[] } else { unsafe { std::slice::from_raw_parts(first, self.rank as usize) } }
+    }
+
+    #[inline]
     pub const fn rank(&self) -> usize {
-        self.sizes.len()
+        self.rank as usize
     }
 
+    #[inline]
     pub fn size(&self, dim: usize) -> usize {
-        self.sizes[dim] as usize
+        self.sizes()[dim] as usize
     }
 
+    #[inline]
     pub fn stride(&self, dim: usize) -> isize {
-        self.strides[dim] as isize
+        self.strides()[dim] as isize
     }
 
+    #[inline]
     pub fn numel(&self) -> usize {
-        self.sizes.iter().product::<i64>() as usize
+        self.sizes().iter().product::<i64>() as usize
     }
 
     /// The first element, untyped. Null is legal where `numel()` is zero.
@@ -85,7 +124,7 @@ impl<'a> View<'a> {
     /// Dense in C order (dimensions of size one may have any stride).
     pub fn is_contiguous(&self) -> bool {
         let mut expected = 1;
-        for (&size, &stride) in self.sizes.iter().zip(self.strides).rev() {
+        for (&size, &stride) in self.sizes().iter().zip(self.strides()).rev() {
             if size != 1 {
                 if stride != expected && self.numel() != 0 {
                     return false;
@@ -101,9 +140,9 @@ impl<'a> View<'a> {
     /// # Safety
     /// What the new shape reaches is within what this view reaches.
     pub unsafe fn reshaped<'b>(&self, offset: isize, sizes: &'b [i64], strides: &'b [i64]) -> View<'b> {
-        assert_eq!(sizes.len(), strides.len(), "sizes and strides differ in rank");
         let data = self.data.wrapping_offset(offset * self.dtype.size() as isize);
-        View { data, dtype: self.dtype, present: true, sizes, strides }
+        // SAFETY: the caller's promise.
+        unsafe { View::new(data, self.dtype, sizes, strides) }
     }
 
     /// Refuses a rank other than `rank`.
@@ -111,15 +150,15 @@ impl<'a> View<'a> {
         if self.rank() == rank {
             return Ok(());
         }
-        Err(Error::Shape(format!("expected {name} to be {rank}-D, got {}-D of shape {:?}", self.rank(), self.sizes)))
+        Err(Error::Shape(format!("expected {name} to be {rank}-D, got {}-D of shape {:?}", self.rank(), self.sizes())))
     }
 
     /// Refuses sizes other than `sizes`.
     pub fn expect_sizes(&self, name: &str, sizes: &[usize]) -> Result<()> {
-        if self.sizes.iter().map(|&size| size as usize).eq(sizes.iter().copied()) {
+        if self.sizes().iter().map(|&size| size as usize).eq(sizes.iter().copied()) {
             return Ok(());
         }
-        Err(Error::Shape(format!("expected {name} of shape {sizes:?}, got {:?}", self.sizes)))
+        Err(Error::Shape(format!("expected {name} of shape {sizes:?}, got {:?}", self.sizes())))
     }
 
     /// Refuses another dtype than `dtype`.
@@ -136,9 +175,9 @@ impl std::fmt::Debug for View<'_> {
         if !self.present {
             return formatter.write_str("None");
         }
-        write!(formatter, "{}{:?}", self.dtype, self.sizes)?;
+        write!(formatter, "{}{:?}", self.dtype, self.sizes())?;
         if !self.is_contiguous() {
-            write!(formatter, " strides {:?}", self.strides)?;
+            write!(formatter, " strides {:?}", self.strides())?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! block loop, and stored (cast, scattered) likewise. Dense operands are used in place.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smallvec::SmallVec;
@@ -33,6 +34,10 @@ pub fn launch(expression: &dyn Expression, views: &[View<'_>], attrs: &Attrs<'_>
     if inputs.len() != block.arity {
         return Err(Error::Runtime(format!("expected {} inputs, got {}", block.arity, inputs.len())));
     }
+    let refuses_zero = expression.divides() && !compute.is_float();
+    if !refuses_zero && is_lines(&block, views) {
+        return run_lines(&block, &scalars, views);
+    }
     for input in inputs {
         if input.sizes() != output.sizes() {
             return Err(Error::Shape(format!(
@@ -42,7 +47,7 @@ pub fn launch(expression: &dyn Expression, views: &[View<'_>], attrs: &Attrs<'_>
             )));
         }
     }
-    if expression.divides() && !compute.is_float() {
+    if refuses_zero {
         refuse_zero(inputs[1], compute)?;
     }
     match inputs {
@@ -128,15 +133,74 @@ impl Buffer {
     }
 }
 
+/// Whether the views are lines of one length: dense and of the block's types, or (inputs) one element
+/// repeated, of any type. The shim hands dense tensors and numbers over so, and then nothing is to be
+/// merged or gathered.
+fn is_lines(block: &Block, views: &[View<'_>]) -> bool {
+    let is_line = |view: &View<'_>| view.rank() == 1 && view.size(0) == views[0].size(0);
+    let (output, inputs) = (&views[0], &views[1..]);
+    let is_dense = |view: &View<'_>, dtype| view.stride(0) == 1 && view.dtype() == dtype;
+    is_line(output)
+        && is_dense(output, block.output)
+        && inputs.iter().all(|input| is_line(input) && (is_dense(input, block.input) || input.stride(0) == 0))
+}
+
+fn run_lines(block: &Block, scalars: &Scalars, views: &[View<'_>]) -> Result<()> {
+    let level = isa::level();
+    let count = views[0].size(0);
+    if views[1..].iter().any(|view| view.stride(0) == 0) {
+        return run_repeated(block, level, scalars, views, count);
+    }
+    run_dense(block, level, scalars, views, count);
+    Ok(())
+}
+
+struct Inputs([*const u8; INPUTS]);
+
+// SAFETY: addresses; what they point to is only read.
+unsafe impl Sync for Inputs {}
+
+/// Lines of which some repeat one element: a buffer of it is used again and again.
+#[inline(never)]
+fn run_repeated(block: &Block, level: Level, scalars: &Scalars, views: &[View<'_>], count: usize) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    let repeats = |view: &View<'_>| view.stride(0) == 0;
+    let mut buffers = [const { Buffer::new() }; INPUTS];
+    let mut bases = Inputs([std::ptr::null(); INPUTS]);
+    for ((input, buffer), base) in views[1..].iter().zip(&mut buffers).zip(&mut bases.0) {
+        *base = input.bytes().cast_const();
+        if repeats(input) {
+            let buffer: *mut u8 = buffer.0.as_mut_ptr().cast();
+            let cast = Cast::new(input.dtype(), block.input)?;
+            // SAFETY: the input has an element, and the buffer holds a block.
+            unsafe { (cast.run)(level, count.min(BLOCK), *base, 0, buffer, 1) };
+            *base = buffer.cast_const();
+        }
+    }
+    let bases = &bases;
+    threads::parallel_chunks(count, TASK, count, |range| {
+        for start in range.clone().step_by(BLOCK) {
+            let piece = BLOCK.min(range.end - start);
+            let mut inputs = bases.0;
+            for (input, view) in inputs.iter_mut().zip(&views[1..]) {
+                if !repeats(view) {
+                    *input = input.wrapping_add(start * block.input.size());
+                }
+            }
+            let output = views[0].bytes().wrapping_add(start * block.output.size());
+            // SAFETY: dense operands of the block's types, valid over the whole line, and buffers
+            // of a block.
+            unsafe { (block.run)(level, piece, inputs, output, scalars) };
+        }
+    });
+    Ok(())
+}
+
 fn run<const OPERANDS: usize>(block: &Block, scalars: &Scalars, views: [&View<'_>; OPERANDS]) -> Result<()> {
     let level = isa::level();
     let wanted = |at: usize| if at == 0 { block.output } else { block.input };
-    // The shim hands dense tensors over as lines: nothing is to be merged, cast or gathered.
-    let lines = |(at, view): (usize, &&View<'_>)| view.dtype() == wanted(at) && matches!(view.strides(), [1]);
-    if views.iter().enumerate().all(lines) {
-        run_dense(block, level, scalars, views, views[0].numel());
-        return Ok(());
-    }
     let space = Space::of(views);
     if space.numel == 0 {
         return Ok(());
@@ -151,7 +215,7 @@ fn run<const OPERANDS: usize>(block: &Block, scalars: &Scalars, views: [&View<'_
     }
     let operands = operands.map(|operand| operand.expect("set above"));
     if space.dims.len() == 1 && operands.iter().all(|operand| operand.dense_rows) {
-        run_dense(block, level, scalars, views, space.numel);
+        run_dense(block, level, scalars, &views.map(|view| *view), space.numel);
         return Ok(());
     }
     // Rows long enough are cut into blocks one by one, so that dense rows are used in place;
@@ -182,22 +246,17 @@ fn run<const OPERANDS: usize>(block: &Block, scalars: &Scalars, views: [&View<'_
 }
 
 /// Views that are dense along the whole iteration, and of the block's types: used in place.
-fn run_dense<const OPERANDS: usize>(
-    block: &Block,
-    level: Level,
-    scalars: &Scalars,
-    views: [&View<'_>; OPERANDS],
-    count: usize,
-) {
-    threads::parallel_chunks(count, TASK, count, |range| {
+fn run_dense(block: &Block, level: Level, scalars: &Scalars, views: &[View<'_>], count: usize) {
+    let chunk = |range: Range<usize>| {
         let at = |view: &View<'_>| view.bytes().wrapping_add(range.start * view.dtype().size());
         let mut inputs = [std::ptr::null(); INPUTS];
         for (input, view) in inputs.iter_mut().zip(&views[1..]) {
             *input = at(view).cast_const();
         }
         // SAFETY: dense operands of the block's types, valid over the whole iteration.
-        unsafe { (block.run)(level, range.len(), inputs, at(views[0]), scalars) };
-    });
+        unsafe { (block.run)(level, range.len(), inputs, at(&views[0]), scalars) };
+    };
+    if count <= TASK { chunk(0..count) } else { threads::parallel_chunks(count, TASK, count, chunk) }
 }
 
 /// One piece of one row: dense rows in place, the others through a buffer.
@@ -239,7 +298,7 @@ fn gathered<const OPERANDS: usize>(
     space: &Space<OPERANDS>,
     operands: &[Operand; OPERANDS],
     scalars: &Scalars,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
 ) {
     let mut buffers = [const { Buffer::new() }; OPERANDS];
     let strides = space.inner().strides;

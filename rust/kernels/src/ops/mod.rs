@@ -27,7 +27,12 @@ pub fn launch(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         Entry::Kernel(run) => run(views, attrs),
         Entry::Pointwise(expression) => crate::loops::pointwise::launch(expression, views, attrs),
     };
-    done.map_err(|error| Error::In { source: Box::new(error), context: describe(row, views) })
+    done.map_err(|error| refusal(error, row, views))
+}
+
+#[cold]
+fn refusal(error: Error, row: &Row, views: &[View<'_>]) -> Error {
+    Error::In { source: Box::new(error), context: describe(row, views) }
 }
 
 fn describe(row: &Row, views: &[View<'_>]) -> String {
