@@ -5,7 +5,7 @@ use super::planes::{Planes, Shape, SourceOf};
 use super::positions::{Layout, Positions};
 use super::tile::{self, Tile};
 use super::weights::{self, Block, Weights};
-use super::{Geometry, Images, Target};
+use super::{Geometry, Images, Target, channels};
 use crate::convert::StoredFloat;
 use crate::error::Result;
 use crate::isa::{self, Level};
@@ -15,11 +15,14 @@ use crate::threads;
 use crate::view::View;
 
 /// Inputs times taps whose sources and weights stay in the first-level cache.
-const DEPTH: usize = 256;
+const DEPTH: usize = 144;
 /// Bytes of weights that stay in the second-level cache.
 const WEIGHT_BYTES: usize = 512 << 10;
 /// The most output channels of a task.
 const TASK_CHANNELS: usize = 64;
+/// What output channels as lanes give of the speed of positions as lanes, where both are full: their
+/// results are turned round to be written.
+const CHANNELS_COST: f64 = 0.5;
 /// Tasks that positions are split for, where images and channels are few.
 const TASKS: usize = 16;
 /// Multiply-adds a nanosecond: an estimate, for the decision to use more threads.
@@ -43,7 +46,7 @@ pub fn forward<S: StoredFloat>(
     let classes = vec![[depth.1.clone(), rows.1.clone(), cols.1.clone()]];
     let outputs = kernel.count / geometry.groups;
     let strides = (outputs as isize * kernel.count_stride, kernel.count_stride, kernel.channel_stride);
-    run(geometry.groups, out, input, &kernel, strides, sources, classes, bias)
+    run(Setup { groups: geometry.groups, out, from: input, kernel: &kernel, strides, classes }, sources, bias)
 }
 
 /// See [`super::input_grad`].
@@ -72,7 +75,7 @@ pub fn input_grad<S: StoredFloat>(
     }
     let inputs = kernel.count / geometry.groups;
     let strides = (inputs as isize * kernel.count_stride, kernel.channel_stride, kernel.count_stride);
-    run(geometry.groups, out, from, &kernel, strides, sources, classes, bias)
+    run(Setup { groups: geometry.groups, out, from, kernel: &kernel, strides, classes }, sources, bias)
 }
 
 /// Outputs that share their taps, and what the tiles need to compute them.
@@ -116,45 +119,73 @@ fn layout<S>(class: &[Outputs; 3], shape: &Shape, out: &Images<S>, exact: bool) 
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "the whole of a gather, named once")]
-fn run<S: StoredFloat>(
-    groups: usize,
-    out: Images<S>,
-    from: Images<S>,
-    kernel: &Images<S>,
-    strides: (isize, isize, isize),
-    sources: [axis::Source; 3],
-    classes: Vec<[Outputs; 3]>,
-    bias: Option<&View<'_>>,
-) -> Result<()> {
+/// A gather: what is computed of what.
+pub struct Setup<'a, S> {
+    pub groups: usize,
+    pub out: Images<S>,
+    pub from: Images<S>,
+    pub kernel: &'a Images<S>,
+    /// Of a group, an output and an input channel of the weights.
+    pub strides: (isize, isize, isize),
+    /// Outputs that share their taps.
+    pub classes: Vec<[Outputs; 3]>,
+}
+
+impl<S> Setup<'_, S> {
+    /// The taps of a class: offsets into the weights, and into the source's planes.
+    pub fn taps(&self, class: &[Outputs; 3], shape: &Shape) -> (Vec<isize>, Vec<isize>) {
+        let (mut weights, mut offsets) = (Vec::new(), Vec::new());
+        for &depth in &class[0].taps {
+            for &row in &class[1].taps {
+                for &col in &class[2].taps {
+                    let at = [depth.kernel, row.kernel, col.kernel];
+                    weights.push((0..3).map(|dim| at[dim] as isize * self.kernel.stride[dim]).sum());
+                    offsets.push(shape.tap([depth, row, col]));
+                }
+            }
+        }
+        (weights, offsets)
+    }
+
+    pub fn weights<'a>(&self, taps: &'a [isize]) -> weights::Source<'a, S> {
+        let (group, output, input) = self.strides;
+        weights::Source { data: self.kernel.data.cast_const(), group, output, input, taps }
+    }
+
+    /// Whether vectors of output channels are fuller than those of positions.
+    fn prefers_channels(&self, lanes: usize) -> bool {
+        let outputs = self.out.channels / self.groups;
+        let full = |count: usize| count as f64 / count.next_multiple_of(lanes) as f64;
+        let [depth, rows, cols] = std::array::from_fn(|dim| self.classes[0][dim].count);
+        // Along rows, or along planes with the gaps that a padded source has between rows.
+        let along = full(cols).max(full(rows * cols) * cols as f64 / (cols + 2) as f64);
+        let dense = self.out.channel_stride == 1 && depth * rows * cols > 1;
+        outputs * 2 > lanes && full(outputs) * if dense { 2.0 } else { CHANNELS_COST } > along
+    }
+}
+
+fn run<S: StoredFloat>(mut setup: Setup<'_, S>, sources: [axis::Source; 3], bias: Option<&View<'_>>) -> Result<()> {
+    let Setup { groups, out, from, .. } = setup;
     if out.count * out.channels * out.positions() == 0 {
         return Ok(());
     }
     let level = isa::level();
     let (lanes, registers) = facts::<S::Math>(level);
+    setup.classes.retain(|class| class.iter().all(|axis| axis.count > 0));
+    let bias = bias.map(|bias| widened::<S>(bias)).transpose()?;
+    if setup.prefers_channels(lanes) {
+        return channels::run(level, &setup, sources, bias.as_ref());
+    }
     let (outputs, inputs) = (out.channels / groups, from.channels / groups);
     let blocks = weights::blocks(outputs, tile::rows(registers));
     let width = tile::width(registers, blocks[0].rows);
-    let classes: Vec<_> = classes.into_iter().filter(|class| class.iter().all(|axis| axis.count > 0)).collect();
-    let source =
-        SourceOf::new(from, sources, |shape| classes.iter().all(|class| layout(class, shape, &out, true).fits(lanes)))?;
-    let bias = bias.map(|bias| widened::<S>(bias)).transpose()?;
+    let fits = |shape: &Shape| setup.classes.iter().all(|class| layout(class, shape, &out, true).fits(lanes));
+    let source = SourceOf::new(from, sources, fits)?;
 
     let mut prepared = Vec::new();
-    for class in &classes {
-        let mut taps = Vec::new();
-        let mut offsets = Vec::new();
-        for &depth in &class[0].taps {
-            for &row in &class[1].taps {
-                for &col in &class[2].taps {
-                    let at = [depth.kernel, row.kernel, col.kernel];
-                    taps.push((0..3).map(|dim| at[dim] as isize * kernel.stride[dim]).sum());
-                    offsets.push(source.shape.tap([depth, row, col]));
-                }
-            }
-        }
-        let (group, output, input) = strides;
-        let weights = weights::Source { data: kernel.data.cast_const(), group, output, input, taps: &taps };
+    for class in &setup.classes {
+        let (taps, offsets) = setup.taps(class, &source.shape);
+        let weights = setup.weights(&taps);
         let positions = layout(class, &source.shape, &out, source.exact).positions(lanes);
         let block = (DEPTH / taps.len().max(1)).clamp(1, inputs.max(1));
         prepared.push((

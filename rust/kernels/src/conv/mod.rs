@@ -7,13 +7,17 @@
 //! weight gradient is the same product, summed over the positions instead.
 
 mod axis;
+mod channels;
 mod gather;
 mod planes;
 mod positions;
 #[allow(clippy::needless_range_loop, reason = "two indices over arrays of fixed sizes unroll into registers")]
+mod product;
+#[allow(clippy::needless_range_loop, reason = "two indices over arrays of fixed sizes unroll into registers")]
 mod tile;
 #[allow(clippy::needless_range_loop, reason = "two indices over arrays of fixed sizes unroll into registers")]
 mod weight_grad;
+mod weight_grad_channels;
 mod weights;
 
 use crate::convert::StoredFloat;

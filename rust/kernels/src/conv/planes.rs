@@ -35,7 +35,7 @@ impl Shape {
     }
 
     /// Elements of one channel.
-    fn channel(&self) -> usize {
+    pub fn channel(&self) -> usize {
         self.axes.iter().map(|axis| axis.residues.len()).product::<usize>() * self.plane as usize
     }
 

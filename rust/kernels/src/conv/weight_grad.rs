@@ -1,10 +1,11 @@
 //! The weight gradient: for every output channel, input channel and tap, the sum over images and
 //! positions of the output's gradient times the input. Sums are vectors along the positions, and
-//! are added up across their lanes once a batch of images.
+//! are added up across their lanes once a batch of images. Where input channels fill vectors,
+//! [`super::weight_grad_channels`] does it with them as lanes.
 
 use super::axis;
 use super::planes::{Planes, Shape, SourceOf};
-use super::{Geometry, Images, Target};
+use super::{Geometry, Images, Target, weight_grad_channels};
 use crate::convert::StoredFloat;
 use crate::element::Element;
 use crate::error::Result;
@@ -42,7 +43,6 @@ pub fn run<S: StoredFloat>(
     let [depth, rows, cols] = &axes;
     // A run of positions ends with a vector that reaches over the planes: they are always laid out.
     let source = SourceOf::new(input, [depth.0.clone(), rows.0.clone(), cols.0.clone()], |_| false)?;
-    let spread = Spread::new(&gradient, &source.shape, lanes);
     let mut taps = Vec::new();
     for &depth in &depth.1.taps {
         for &row in &rows.1.taps {
@@ -52,6 +52,10 @@ pub fn run<S: StoredFloat>(
         }
     }
     let (groups, inputs) = (geometry.groups, kernel.channels);
+    if weight_grad_channels::suits(inputs, lanes) {
+        return weight_grad_channels::run(level, groups, &kernel, &gradient, &source, &taps);
+    }
+    let spread = Spread::new(&gradient, &source.shape, lanes);
     let outputs = kernel.count / groups;
     let across = inputs * taps.len();
     let sums = Scratch::<S::Math>::new(kernel.count * across)?;
@@ -102,27 +106,37 @@ pub fn run<S: StoredFloat>(
         });
         first += count;
     }
-    store(&kernel, sums.ptr());
+    store(&kernel, &sums, |output, input, tap| output * across + input * taps.len() + tap);
     Ok(())
 }
 
-/// Writes the sums where the weights' gradient lies.
-fn store<S: StoredFloat>(kernel: &Images<S>, mut sums: *const S::Math) {
-    let [depth, rows, cols] = kernel.size;
-    for output in 0..kernel.count as isize {
-        for input in 0..kernel.channels as isize {
-            let to = kernel.data.wrapping_offset(output * kernel.count_stride + input * kernel.channel_stride);
-            for at in 0..depth * rows * cols {
-                let index = [at / (rows * cols), at / cols % rows, at % cols];
-                let offset: isize = (0..3).map(|dim| index[dim] as isize * kernel.stride[dim]).sum();
-                // SAFETY: within the gradient; the sums have one for each of its elements.
-                unsafe {
-                    *to.offset(offset) = S::save(*sums);
-                    sums = sums.add(1);
-                }
-            }
+/// Writes the weights' gradient: `sums` at the output channel, input channel and tap that `place`
+/// gives the index of.
+pub fn store<S: StoredFloat>(
+    kernel: &Images<S>,
+    sums: &Scratch<S::Math>,
+    place: impl Fn(usize, usize, usize) -> usize + Sync,
+) {
+    let [depths, rows, cols] = kernel.size;
+    let mut taps = Vec::with_capacity(kernel.positions());
+    for depth in 0..depths as isize {
+        for row in 0..rows as isize {
+            let line = depth * kernel.stride[0] + row * kernel.stride[1];
+            taps.extend((0..cols as isize).map(|col| line + col * kernel.stride[2]));
         }
     }
+    let (sums, to) = (Target(sums.ptr()), Target(kernel.data));
+    threads::parallel(kernel.count, kernel.count * kernel.channels * taps.len(), |output| {
+        for input in 0..kernel.channels {
+            let offset = output as isize * kernel.count_stride + input as isize * kernel.channel_stride;
+            let to = to.get().wrapping_offset(offset);
+            for (tap, &offset) in taps.iter().enumerate() {
+                // SAFETY: within the gradient, of which each task writes one output channel; the
+                // sums have one for each of its elements.
+                unsafe { *to.offset(offset) = S::save(*sums.get().add(place(output, input, tap))) };
+            }
+        }
+    });
 }
 
 /// The layout of the output's gradient: rows as far apart as the input's planes have them, with
