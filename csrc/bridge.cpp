@@ -19,6 +19,11 @@ Operand Operand::bits(const at::TensorBase& tensor) {
   return operand;
 }
 
+void check_bounds(const at::TensorBase& tensor) {
+  const Operand operand = Operand::bits(tensor);
+  through_door([&] { ffi::check_bounds(operand.view); });
+}
+
 void rethrow(const rust::Error& error) {
   // The first letter names the exception (rust/bridge/src/lib.rs).
   const std::string text = error.what();

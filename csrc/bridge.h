@@ -39,6 +39,9 @@ void launch(Op op, c10::ArrayRef<Operand> operands, c10::ArrayRef<int64_t> ints 
 void launch_unchecked(Op op, c10::ArrayRef<Operand> operands, c10::ArrayRef<int64_t> ints = {},
                       c10::ArrayRef<double> floats = {});
 
+// Refuses a tensor that reaches out of its storage, as `launch` does: for kernels other than Rust's.
+void check_bounds(const at::TensorBase& tensor);
+
 // Calls a function of the door; its error is thrown as the exception that PyTorch users expect.
 template <class Call>
 auto through_door(Call&& call) -> decltype(call());
@@ -72,6 +75,9 @@ inline bool is_native(at::ScalarType dtype) {
 
 inline Operand::Operand(const at::TensorBase& tensor, at::IntArrayRef sizes, at::IntArrayRef strides) {
   view.data = reinterpret_cast<size_t>(tensor.const_data_ptr());
+  const c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
+  view.storage = reinterpret_cast<size_t>(storage->data());
+  view.storage_bytes = storage->nbytes();
   view.sizes = reinterpret_cast<size_t>(sizes.data());
   view.strides = reinterpret_cast<size_t>(strides.data());
   view.rank = static_cast<uint32_t>(sizes.size());

@@ -64,10 +64,11 @@ def load() -> None:
 
     if taken != NAME:
         torch.utils.rename_privateuse1_backend(NAME)
-    from rustorch_device import _device_module
+    from rustorch_device import _device_module, _sharing
 
     torch._register_device_module(NAME, _device_module)
     torch.utils.generate_methods_for_privateuse1_backend()
+    _sharing.install()
     _C.bind_structured_fallbacks()
     _C.claim_autograd_engine()
     os.register_at_fork(after_in_child=_C.claim_autograd_engine)

@@ -1,6 +1,5 @@
 // Copies: within the device, to it and from it, between any dtypes and strides.
 #include <ATen/ExpandUtils.h>
-#include <ATen/MemoryOverlap.h>
 #include <ATen/ops/_conj.h>
 #include <ATen/ops/_local_scalar_dense_native.h>
 #include <ATen/ops/_neg_view.h>
@@ -92,8 +91,6 @@ at::Tensor copy_from(const at::Tensor& source, const at::Tensor& to, bool non_bl
   if (to.numel() == 0 || is_same_data(to, from)) {
     return to;
   }
-  at::assert_no_internal_overlap(to);
-  at::assert_no_partial_overlap(to, from);
 
   const auto target = plain(to);
   if (!copy_plain(target, plain(from))) {

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "bridge.h"
 #include "device/allocator.h"
 #include "device/device.h"
 #include "device/generator.h"
@@ -104,6 +105,7 @@ class Mirrors {
     }
     TORCH_CHECK_NOT_IMPLEMENTED(tensor.layout() == at::kStrided && tensor.has_storage(),
                                 "rustorch has dense tensors only, not ", tensor.toString());
+    check_bounds(tensor);
     tensors_.push_back({tensor, retarget(tensor, mirror_storage(tensor.storage()))});
     return tensors_.back().mirror;
   }

@@ -11,6 +11,24 @@ void release_original(void* context) {
   c10::intrusive_ptr<c10::StorageImpl>::reclaim(static_cast<c10::StorageImpl*>(context));
 }
 
+// A storage that moved: where to, and its former memory, which aliases may still hold.
+struct Moved {
+  c10::intrusive_ptr<c10::StorageImpl> host;
+  c10::DataPtr before;
+};
+
+void release_moved(void* context) {
+  delete static_cast<Moved*>(context);
+}
+
+// The storage of which this is an alias, or none.
+c10::StorageImpl* original_of(const c10::DataPtr& data) {
+  if (data.get_deleter() == &release_original) {
+    return static_cast<c10::StorageImpl*>(data.get_context());
+  }
+  return data.get_deleter() == &release_moved ? static_cast<Moved*>(data.get_context())->host.get() : nullptr;
+}
+
 c10::DispatchKeySet keys_on(c10::Device device, const at::Tensor& like) {
   using c10::DispatchKey;
   c10::DispatchKeySet keys = device.is_cpu() ? c10::DispatchKeySet(DispatchKey::CPU) : kKeys;
@@ -27,11 +45,9 @@ c10::DispatchKeySet keys_on(c10::Device device, const at::Tensor& like) {
 c10::Storage alias_storage(const c10::Storage& storage, c10::Device device) {
   c10::StorageImpl* impl = storage.unsafeGetStorageImpl();
   const c10::DataPtr& data = impl->mutable_data_ptr();
-  if (data.get_deleter() == &release_original) {
-    auto* original = static_cast<c10::StorageImpl*>(data.get_context());
-    if (original->device() == device) {
-      return c10::Storage(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(original));
-    }
+  c10::StorageImpl* known = original_of(data);
+  if (known != nullptr && known->device() == device) {
+    return c10::Storage(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(known));
   }
   auto original = c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(impl);
   void* address = data.get();
@@ -59,6 +75,15 @@ at::Tensor retarget(const at::Tensor& like, c10::Storage storage) {
     impl->set_wrapped_number(true);
   }
   return tensor;
+}
+
+void move_storage(const at::Tensor& tensor, const at::Tensor& host) {
+  c10::StorageImpl* impl = tensor.storage().unsafeGetStorageImpl();
+  TORCH_CHECK(impl->device().type() == kRustorch && host.is_cpu() && host.storage().nbytes() == impl->nbytes(),
+              "move_storage: expected as many bytes on the cpu as on rustorch");
+  auto* moved = new Moved{c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(host.storage().unsafeGetStorageImpl()), {}};
+  moved->before = impl->set_data_ptr({moved->host->mutable_data(), moved, &release_moved, device()});
+  impl->set_resizable(false);
 }
 
 at::Tensor alias(const at::Tensor& tensor) {

@@ -17,6 +17,10 @@ c10::Storage resizable_alias(const c10::Storage& storage);
 // negative bits), on the storage's device.
 at::Tensor retarget(const at::Tensor& like, c10::Storage storage);
 
+// Moves the storage of a device tensor, with every tensor that views it, onto the memory of `host`, a
+// CPU tensor that holds its bytes already.
+void move_storage(const at::Tensor& tensor, const at::Tensor& host);
+
 // The same memory on the other device, cpu or rustorch: no copy, and no autograd history.
 at::Tensor alias(const at::Tensor& tensor);
 

@@ -13,17 +13,19 @@ use rustorch_kernels::dtype::DType;
 use rustorch_kernels::error::{Error, Kind, Result};
 use rustorch_kernels::ops::{self, Op};
 use rustorch_kernels::view::{Attrs, View};
-use rustorch_kernels::{alloc, isa, threads};
+use rustorch_kernels::{alloc, isa, threads, validate};
 
 #[cxx::bridge(namespace = "rustorch::ffi")]
 mod ffi {
-    /// A tensor operand: addresses of its data, sizes and strides (in elements). Kernels see it as a
-    /// `View`, in place.
+    /// A tensor operand: addresses of its data, sizes and strides (in elements), and the memory that
+    /// its data has to lie in. Kernels see it as a `View`, in place.
     #[derive(Clone, Copy)]
     struct RawView {
         data: usize,
         sizes: usize,
         strides: usize,
+        storage: usize,
+        storage_bytes: usize,
         rank: u32,
         dtype: u8,
         present: bool,
@@ -77,6 +79,11 @@ mod ffi {
         /// # Safety
         /// Every view reaches memory that is valid for the call.
         unsafe fn launch(op: u32, views: &[RawView], ints: &[i64], floats: &[f64]) -> Result<()>;
+        /// Refuses a view that reaches out of its storage: for what other kernels than ours read.
+        ///
+        /// # Safety
+        /// The view's sizes and strides are valid; its memory is not touched.
+        unsafe fn check_bounds(view: &RawView) -> Result<()>;
         /// The pool asks the function at this address for its thread count.
         ///
         /// # Safety
@@ -120,6 +127,8 @@ const _: () = {
         offset_of!(Raw, data),
         offset_of!(Raw, sizes),
         offset_of!(Raw, strides),
+        offset_of!(Raw, storage),
+        offset_of!(Raw, storage_bytes),
         offset_of!(Raw, rank),
         offset_of!(Raw, dtype),
         offset_of!(Raw, present),
@@ -153,6 +162,11 @@ unsafe fn launch(op: u32, views: &[ffi::RawView], ints: &[i64], floats: &[f64]) 
         let attrs = Attrs { ints, floats };
         if record::active() { record::launch(row, operands, &attrs) } else { ops::launch(row, operands, &attrs) }
     })
+}
+
+unsafe fn check_bounds(view: &ffi::RawView) -> Result<(), Crossing> {
+    // SAFETY: the caller's promise.
+    guarded(|| validate::bounds(&unsafe { operands(std::slice::from_ref(view)) }?[0]).map(drop))
 }
 
 fn pool_allocate(bytes: usize) -> Result<usize, Crossing> {

@@ -99,7 +99,7 @@ impl Instruction {
     /// How many of the first operands it writes.
     pub fn outputs(&self) -> usize {
         match &self.kernel {
-            Kernel::Row(row) => row.outputs.count(&Attrs { ints: &self.ints, floats: &self.floats }),
+            Kernel::Row(row) => row.outputs.count(&Attrs { ints: &self.ints, floats: &self.floats }).unwrap_or(0),
             Kernel::Fused(fused) => fused.outputs,
         }
     }

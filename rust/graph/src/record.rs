@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use rustorch_kernels::error::{Error, Result};
-use rustorch_kernels::ops::Row;
+use rustorch_kernels::ops::{self, Row};
 use rustorch_kernels::view::{Attrs, View};
 
 use crate::program::{Buffer, BufferId, Instruction, Kernel, Operand, Place, Program};
@@ -101,8 +101,9 @@ pub fn random(counters: u64) -> Result<u64> {
     })
 }
 
-/// Writes a launch down.
+/// Checks a launch, and writes it down.
 pub fn launch(row: &'static Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    ops::check(row, views, attrs)?;
     with(|recorder| {
         let operands = views.iter().map(|view| recorder.operand(view)).collect::<Result<Vec<_>>>()?;
         let instruction = Instruction {

@@ -80,7 +80,7 @@ unsafe fn launch(
         ints[0] = random.seed as i64;
         ints[1] += random.offset as i64;
     }
-    ops::launch(row, &views, &Attrs { ints: &ints, floats: &instruction.floats })
+    ops::run(row, &views, &Attrs { ints: &ints, floats: &instruction.floats })
 }
 
 unsafe fn launch_fused(fused: &Fused, instruction: &Instruction, base: impl Fn(&Operand) -> *mut u8) -> Result<()> {

@@ -31,4 +31,5 @@ pub mod scratch;
 pub mod softmax;
 pub mod threads;
 pub mod unfold;
+pub mod validate;
 pub mod view;

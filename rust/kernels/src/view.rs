@@ -16,6 +16,8 @@ pub struct View<'a> {
     data: *mut u8,
     sizes: *const i64,
     strides: *const i64,
+    storage: usize,
+    storage_bytes: usize,
     rank: u32,
     dtype: DType,
     present: bool,
@@ -28,11 +30,13 @@ unsafe impl Send for View<'_> {}
 unsafe impl Sync for View<'_> {}
 
 impl<'a> View<'a> {
-    /// Where its fields lie: address, sizes, strides, rank, dtype, presence.
-    pub const LAYOUT: [usize; 6] = [
+    /// Where its fields lie: address, sizes, strides, storage, its bytes, rank, dtype, presence.
+    pub const LAYOUT: [usize; 8] = [
         offset_of!(Self, data),
         offset_of!(Self, sizes),
         offset_of!(Self, strides),
+        offset_of!(Self, storage),
+        offset_of!(Self, storage_bytes),
         offset_of!(Self, rank),
         offset_of!(Self, dtype),
         offset_of!(Self, present),
@@ -44,7 +48,9 @@ impl<'a> View<'a> {
     pub unsafe fn new(data: *mut u8, dtype: DType, sizes: &'a [i64], strides: &'a [i64]) -> Self {
         assert_eq!(sizes.len(), strides.len(), "sizes and strides differ in rank");
         let rank = sizes.len() as u32;
-        Self { data, sizes: sizes.as_ptr(), strides: strides.as_ptr(), rank, dtype, present: true, life: PhantomData }
+        let (sizes, strides) = (sizes.as_ptr(), strides.as_ptr());
+        let (storage, storage_bytes) = (0, usize::MAX);
+        Self { data, sizes, strides, storage, storage_bytes, rank, dtype, present: true, life: PhantomData }
     }
 
     /// An operand that was not given (a convolution without bias).
@@ -53,11 +59,24 @@ impl<'a> View<'a> {
             data: std::ptr::null_mut(),
             sizes: std::ptr::null(),
             strides: std::ptr::null(),
+            storage: 0,
+            storage_bytes: 0,
             rank: 0,
             dtype: DType::U8,
             present: false,
             life: PhantomData,
         }
+    }
+
+    /// The view with the bounds of its memory, for [`crate::validate`]; without, none are known.
+    pub const fn within(self, address: usize, bytes: usize) -> Self {
+        Self { storage: address, storage_bytes: bytes, ..self }
+    }
+
+    /// The first address of the memory that it is a view of, and the number of bytes there.
+    #[inline]
+    pub const fn storage(&self) -> (usize, usize) {
+        (self.storage, self.storage_bytes)
     }
 
     pub const fn is_present(&self) -> bool {

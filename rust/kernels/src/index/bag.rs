@@ -9,6 +9,7 @@ use crate::match_float;
 use crate::reduce::dense_as;
 use crate::reduce::engine::Shared;
 use crate::threads;
+use crate::validate::indices::Legal;
 use crate::view::{Attrs, View};
 
 /// Columns of a task of the backward pass.
@@ -32,12 +33,11 @@ fn integers(view: &View<'_>, name: &str) -> Result<Vec<i64>> {
 
 fn check_rows(rows: &[i64], table: &View<'_>) -> Result<()> {
     let size = table.sizes()[0];
-    match rows.iter().find(|row| !(0..size).contains(*row)) {
-        None => Ok(()),
-        Some(row) => Err(Error::Runtime(format!(
+    Legal::below(size).check_all(rows.iter().copied(), |row| {
+        Error::Runtime(format!(
             "embedding_bag: Expected idx >= 0 && idx < num_embeddings but found idx to be {row} of {size}"
-        ))),
-    }
+        ))
+    })
 }
 
 /// Where each bag's tokens begin; the last entry is their number.
@@ -311,9 +311,7 @@ pub fn embedding_renorm(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     table.expect_rank("weight", 2)?;
     let mut rows = integers(indices, "indices")?;
     let size = table.sizes()[0];
-    if let Some(&index) = rows.iter().find(|row| !(0..size).contains(*row)) {
-        return Err(Error::Index { index, dim: 0, size });
-    }
+    Legal::below(size).check_all(rows.iter().copied(), |index| Error::Index { index, dim: 0, size })?;
     rows.sort_unstable();
     rows.dedup();
     let width = table.size(1);

@@ -7,6 +7,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::loops::iterate::Space;
 use crate::threads;
+use crate::validate::indices::{Legal, wrong_dtype};
 use crate::view::View;
 
 /// Indices of a task.
@@ -25,6 +26,10 @@ impl Policy {
     pub const WRAP: Self = Self { wraps: true, runtime_error: false };
     pub const STRICT: Self = Self { wraps: false, runtime_error: false };
     pub const STRICT_RUNTIME: Self = Self { wraps: false, runtime_error: true };
+
+    fn legal(self, size: i64) -> Legal {
+        if self.wraps { Legal::below(size).wrapping() } else { Legal::below(size) }
+    }
 
     fn refuse(self, index: i64, dim: usize, size: i64) -> Error {
         let error = Error::Index { index, dim, size };
@@ -55,9 +60,7 @@ pub(super) fn offsets(axes: &[Axis<'_>], sizes: &[i64], policy: Policy) -> Resul
         match axis.index.dtype() {
             DType::I64 => add_axis::<i64>(&mut offsets, axis, sizes, policy)?,
             DType::I32 => add_axis::<i32>(&mut offsets, axis, sizes, policy)?,
-            other => {
-                return Err(Error::Runtime(format!("expected an index of dtype int32 or int64, got {other}")));
-            }
+            other => return Err(wrong_dtype(other)),
         }
     }
     Ok(offsets)
@@ -83,18 +86,17 @@ fn add_axis<T: Copy + Into<i64> + Sync>(
     let target = Target(offsets.as_mut_ptr());
     let index = axis.index;
     let refused = AtomicBool::new(false);
-    let wrapped_by = if policy.wraps { axis.size } else { 0 };
-    let resolve = |value: i64| if value < 0 { value.wrapping_add(wrapped_by) } else { value };
+    let legal = policy.legal(axis.size);
     threads::parallel_chunks(space.numel, TASK, space.numel, |range| {
         let mut bad = false;
         space.rows(range.start, range.end, |[to, from], count| {
             for at in 0..count as isize {
                 // SAFETY: the row is within the index view and within the dense offsets.
                 unsafe {
-                    let value = resolve((*index.ptr::<T>().offset(from + at * inner[1])).into());
-                    bad |= value < 0 || value >= axis.size;
+                    let value = (*index.ptr::<T>().offset(from + at * inner[1])).into();
+                    bad |= !legal.allows(value);
                     let target = target.at(to + at * inner[0]);
-                    *target = (*target).wrapping_add((value as isize).wrapping_mul(axis.stride));
+                    *target = (*target).wrapping_add((legal.place(value) as isize).wrapping_mul(axis.stride));
                 }
             }
         });
@@ -102,22 +104,10 @@ fn add_axis<T: Copy + Into<i64> + Sync>(
             refused.store(true, Ordering::Relaxed);
         }
     });
-    if !refused.into_inner() {
-        return Ok(());
+    if refused.into_inner() {
+        legal.check(&index, |value| policy.refuse(value, axis.dim, axis.size))?;
     }
-    // The error names the first bad index, whichever task met one.
-    let mut first = None;
-    space.rows(0, space.numel, |[_, from], count| {
-        for at in 0..count as isize {
-            // SAFETY: the row is within the index view.
-            let value: i64 = unsafe { *index.ptr::<T>().offset(from + at * inner[1]) }.into();
-            let resolved = resolve(value);
-            if resolved < 0 || resolved >= axis.size {
-                first.get_or_insert(value);
-            }
-        }
-    });
-    Err(policy.refuse(first.unwrap_or_default(), axis.dim, axis.size))
+    Ok(())
 }
 
 /// The strides of `view` broadcast to `sizes`.

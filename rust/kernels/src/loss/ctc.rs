@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::match_float;
 use crate::reduce::dense_as;
 use crate::threads;
+use crate::validate::indices::Legal;
 use crate::view::{Attrs, View};
 
 const NEVER: f64 = f64::NEG_INFINITY;
@@ -66,9 +67,9 @@ impl<'a> Problem<'a> {
                 for label in 0..length as usize {
                     // SAFETY: within the targets, as checked above.
                     let label = unsafe { *targets.ptr::<i64>().offset(row + (at + label) as isize * step) };
-                    if !(0..classes as i64).contains(&label) {
-                        return Err(Error::Runtime(format!("target {label} is not a class of {classes}")));
-                    }
+                    Legal::below(classes as i64).check_all([label], |label| {
+                        Error::Runtime(format!("target {label} is not a class of {classes}"))
+                    })?;
                     list.push(label as usize);
                 }
                 start += length as usize;

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::match_float;
 use crate::reduce::engine::Shared;
 use crate::threads;
+use crate::validate::indices::Legal;
 use crate::view::{Attrs, View};
 
 /// PyTorch's codes: none, mean, sum.
@@ -27,6 +28,12 @@ impl<'a> Samples<'a> {
     fn of(scores: &'a View<'a>, reduction: i64) -> Result<Self> {
         scores.expect_rank("input", 2)?;
         Ok(Self { scores, count: scores.size(0), classes: scores.size(1), reduction })
+    }
+
+    fn check_targets(&self, targets: &[i64], legal: impl Fn(i64) -> Legal) -> Result<()> {
+        legal(self.classes as i64).check_all(targets.iter().copied(), |class| {
+            Error::Runtime(format!("target out of range: {class} of {} classes", self.classes))
+        })
     }
 
     /// What a sample's sum over the classes is multiplied by.
@@ -118,9 +125,7 @@ impl<'a> MultiMargin<'a> {
         let samples = Samples::of(scores, attrs.int(1))?;
         target.expect_sizes("target", &[samples.count])?;
         let target = classes_of(target, 1)?;
-        if let Some(wrong) = target.iter().find(|class| !(0..samples.classes as i64).contains(*class)) {
-            return Err(Error::Runtime(format!("target out of range: {wrong} of {} classes", samples.classes)));
-        }
+        samples.check_targets(&target, Legal::below)?;
         let weight = weight.optional();
         if let Some(weight) = weight {
             weight.expect_sizes("weight", &[samples.classes])?;
@@ -198,9 +203,7 @@ impl<'a> Multilabel<'a> {
         let samples = Samples::of(scores, attrs.int(0))?;
         target.expect_sizes("target", &[samples.count, samples.classes])?;
         let target = classes_of(target, samples.classes)?;
-        if let Some(wrong) = target.iter().find(|class| !(-1..samples.classes as i64).contains(*class)) {
-            return Err(Error::Runtime(format!("target out of range: {wrong} of {} classes", samples.classes)));
-        }
+        samples.check_targets(&target, |classes| Legal::below(classes).ignoring(-1))?;
         Ok(Self { samples, target })
     }
 

@@ -8,6 +8,7 @@ use crate::match_float;
 use crate::reduce::dense_as;
 use crate::reduce::engine::Shared;
 use crate::threads;
+use crate::validate::indices::Legal;
 use crate::view::{Attrs, View};
 
 /// Positions of a task.
@@ -48,22 +49,8 @@ impl Classes<'_> {
             weight.expect_sizes("the weight", &[classes as usize])?;
             weight.expect_dtype("the weight", self.scores.dtype())?;
         }
-        if self.target.numel() == 0 {
-            return Ok(());
-        }
-        let space = Space::of([self.target]);
-        let stride = space.inner().strides[0];
-        let mut wrong = None;
-        space.rows(0, space.numel, |[offset], count| {
-            for index in 0..count as isize {
-                // SAFETY: the space is the target's.
-                let class = unsafe { *self.target.ptr::<i64>().offset(offset + index * stride) };
-                if class != self.ignored && !(0..classes).contains(&class) && wrong.is_none() {
-                    wrong = Some(class);
-                }
-            }
-        });
-        wrong.map_or(Ok(()), |class| Err(Error::Target(class)))
+        self.target.expect_dtype("the target", DType::I64)?;
+        Legal::below(classes).ignoring(self.ignored).check(self.target, Error::Target)
     }
 
     /// Calls `body(offset of the class's score, offset in the third operand, class's weight)` for

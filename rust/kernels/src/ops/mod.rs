@@ -7,6 +7,7 @@ pub use row::{Entry, Expression, Outputs, Row};
 pub use table::{OPS, Op};
 
 use crate::error::{Error, Result};
+use crate::validate;
 use crate::view::{Attrs, View};
 
 impl Op {
@@ -23,6 +24,17 @@ impl Op {
 /// Runs an op: outputs first in `views`, then inputs; `attrs` in the order of the row's doc.
 /// A refusal carries the op's name and its operands' dtypes and shapes.
 pub fn launch(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    check(row, views, attrs)?;
+    run(row, views, attrs)
+}
+
+/// Refuses operands that no kernel may get.
+pub fn check(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    validate::operands(row, views, attrs).map_err(|error| refusal(error, row, views))
+}
+
+/// As `launch`, for operands that were checked when their graph was captured.
+pub fn run(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let done = match row.entry {
         Entry::Kernel(run) => run(views, attrs),
         Entry::Pointwise(expression) => crate::loops::pointwise::launch(expression, views, attrs),

@@ -14,6 +14,8 @@ pub struct Row {
     pub name: &'static str,
     pub entry: Entry,
     pub outputs: Outputs,
+    /// An output may be the very tensor that an input is.
+    pub in_place: bool,
     /// Draws from the generator: `ints[0]` is the seed and `ints[1]` the offset.
     pub random: bool,
 }
@@ -34,10 +36,10 @@ pub enum Outputs {
 }
 
 impl Outputs {
-    pub fn count(self, attrs: &Attrs<'_>) -> usize {
+    pub fn count(self, attrs: &Attrs<'_>) -> Option<usize> {
         match self {
-            Self::Count(count) => count,
-            Self::FirstInt => attrs.int(0) as usize,
+            Self::Count(count) => Some(count),
+            Self::FirstInt => attrs.ints.first().and_then(|&count| usize::try_from(count).ok()),
         }
     }
 }
@@ -185,7 +187,7 @@ macro_rules! table {
         )*}
         kernels {$(
             $(#[doc = $kernel_doc:literal])*
-            $kernel:ident = $path:path, outputs $outputs:tt $(, $flag:ident)?;
+            $kernel:ident = $path:path, outputs $outputs:tt $(, $flag:ident)*;
         )*}
     ) => {
         /// Every op, in the table's order.
@@ -216,13 +218,15 @@ macro_rules! table {
                 name: stringify!($name),
                 entry: Entry::Pointwise(&expressions::$name::Pointwise),
                 outputs: Outputs::Count(1),
+                in_place: true,
                 random: false,
             },)*
             $(Row {
                 name: stringify!($kernel),
                 entry: Entry::Kernel($path),
                 outputs: table!(@outputs $outputs),
-                random: table!(@random $($flag)?),
+                in_place: table!(@in_place $($flag)*),
+                random: table!(@random $($flag)*),
             },)*
         ];
     };
@@ -232,7 +236,11 @@ macro_rules! table {
     (@outputs first_int) => { Outputs::FirstInt };
     (@outputs $count:literal) => { Outputs::Count($count) };
     (@random) => { false };
-    (@random random) => { true };
+    (@random random $($rest:ident)*) => { true };
+    (@random $other:ident $($rest:ident)*) => { table!(@random $($rest)*) };
+    (@in_place) => { false };
+    (@in_place in_place $($rest:ident)*) => { true };
+    (@in_place $other:ident $($rest:ident)*) => { table!(@in_place $($rest)*) };
     (@divides) => { false };
     (@divides divides) => { true };
     (@apply $name:ident $arity:tt float ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {

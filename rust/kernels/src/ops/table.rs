@@ -19,7 +19,9 @@
 //! - `where`: for inputs outside of what the branch-free expression is right for.
 //! - `scalars`: the overload's `Scalar`, `float` and `bool` arguments (in order) as `[T; 4]`.
 //!
-//! A kernel row names the function of its file and how many of its first views it writes.
+//! A kernel row names the function of its file and how many of its first views it writes. `random`:
+//! it draws from the generator. `in_place`: what it writes may be an input; a launch refuses that of
+//! other kernels (pointwise ops all may).
 
 use super::row::{Apply, Block, Entry, Expression, Outputs, Row, SCALARS, table};
 use crate::convert::{Compute, Stored};
@@ -252,7 +254,7 @@ table! {
     }
     kernels {
         /// Copies and casts: `[to, from]` of one shape.
-        copy = crate::loops::copy::launch, outputs 1;
+        copy = crate::loops::copy::launch, outputs 1, in_place;
         /// `[out]` of any dtype. Integers and bool take `ints[0]`, floats `floats[0]`, complex types
         /// `floats[0..2]` (real, imaginary).
         fill = crate::loops::fill::fill, outputs 1;
@@ -263,7 +265,7 @@ table! {
         /// Products in a batch: `[out, a, b]`, 3-D.
         batch_matmul = crate::matmul::batch_matmul, outputs 1;
         /// `beta * input + alpha * a @ b`: `[out, input, a, b]`, 2-D or 3-D; ints and floats: beta, alpha.
-        addmm = crate::matmul::addmm, outputs 1;
+        addmm = crate::matmul::addmm, outputs 1, in_place;
         /// Convolution: `[out, input, weight, bias?]`. Ints of every convolution: spatial rank, then
         /// stride, padding, dilation for each spatial dimension, then groups.
         conv_forward = crate::conv::forward, outputs 1;
@@ -342,9 +344,9 @@ table! {
         /// `[out, self]`, ints `[dim, shift, dim, shift, ...]`.
         roll = crate::index::roll, outputs 1;
         /// `[out, self]`, ints `[diagonal]`.
-        tril = crate::index::tril, outputs 1;
+        tril = crate::index::tril, outputs 1, in_place;
         /// `[out, self]`, ints `[diagonal]`.
-        triu = crate::index::triu, outputs 1;
+        triu = crate::index::triu, outputs 1, in_place;
 
         // Each takes ints `[seed, offset]` first and consumes ceil(numel * words / 4) counters.
         /// `[out]`, floats `[from, to]`. Words: 1, or 2 for f64.
@@ -362,7 +364,7 @@ table! {
         /// `[out]` of any dtype, floats `[p]`. Words: 1.
         bernoulli = crate::random::bernoulli, outputs 1, random;
         /// `[out, p]` of one shape. Words: 1.
-        bernoulli_tensor = crate::random::bernoulli_tensor, outputs 1, random;
+        bernoulli_tensor = crate::random::bernoulli_tensor, outputs 1, random, in_place;
         /// `[out]` of any dtype, ints `[seed, offset, from, range]` (zero: all 2^64). Words: 1, or 2
         /// where range is zero or above 2^32.
         random = crate::random::random, outputs 1, random;
@@ -473,9 +475,9 @@ table! {
         /// `[output, input]`; floats `[p]`
         norm = crate::reduce::norm, outputs 1;
         /// `[output, input]`; ints `[dim]`
-        cumsum = crate::reduce::cumsum, outputs 1;
+        cumsum = crate::reduce::cumsum, outputs 1, in_place;
         /// `[output, input]`; ints `[dim]`
-        cumprod = crate::reduce::cumprod, outputs 1;
+        cumprod = crate::reduce::cumprod, outputs 1, in_place;
 
         /// `[output, input]`; ints `[dim, log]`
         softmax = crate::softmax::softmax, outputs 1;

@@ -1,7 +1,5 @@
 //! Max pooling with the positions of the maxima, and the gradient that flows back to them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use super::strips::{STRIP, Strip, Tap, Window, for_each_strip, for_each_tap};
 use super::{Images, for_each_block};
 use crate::convert::{Compute, Stored};
@@ -13,6 +11,7 @@ use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::copy::Cast;
 use crate::match_stored;
+use crate::validate::indices::Legal;
 use crate::view::{Attrs, View};
 
 /// `[out, indices (i64), self]`, ints `[kernel, stride, padding, dilation]`, (height, width) each.
@@ -131,8 +130,10 @@ pub fn max_backward(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
         return Ok(());
     }
     let level = isa::level();
-    let refused = AtomicBool::new(false);
     let pixels = inputs.sizes[2] * inputs.sizes[3];
+    Legal::below(pixels as i64).check(indices, |index| {
+        Error::Runtime(format!("found an invalid max index: {index}, outside of {pixels} pixels"))
+    })?;
     match_stored!(grad_in.dtype(), S => {
         type Math<S> = <S as Arithmetic>::Math;
         let store = Cast::new(<Math<S> as Stored>::DTYPE, <S as Stored>::DTYPE)?;
@@ -149,10 +150,6 @@ pub fn max_backward(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
                         let (grad, place) = unsafe {
                             (*grads.wrapping_offset(lane_of(&outputs)), *places.wrapping_offset(lane_of(&positions)))
                         };
-                        if place < 0 || place as usize >= pixels {
-                            refused.store(true, Ordering::Relaxed);
-                            continue;
-                        }
                         let sum = &mut sums[place as usize * channels + lane];
                         *sum = Element::add(*sum, Math::<S>::load(grad));
                     }
@@ -164,9 +161,6 @@ pub fn max_backward(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
             });
         });
     });
-    if refused.into_inner() {
-        return Err(Error::Runtime(format!("found an invalid max index, outside of {pixels} pixels")));
-    }
     Ok(())
 }
 

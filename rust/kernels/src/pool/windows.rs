@@ -6,10 +6,10 @@ use crate::dtype::DType;
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::index::Arithmetic;
-use crate::loops::iterate::Space;
 use crate::resample::adaptive_window;
 use crate::scratch::Scratch;
 use crate::threads;
+use crate::validate::indices::Legal;
 use crate::view::{Attrs, View};
 use crate::{match_float, match_stored};
 
@@ -299,7 +299,10 @@ pub fn unpool(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     ];
     outputs.expect_leading_of(&inputs, "out")?;
     let pixels = outputs.pixels();
-    refuse_outside(indices, &outputs)?;
+    Legal::below(pixels as i64).check(indices, |index| {
+        let sizes = &out.sizes()[outputs.leading..];
+        Error::Runtime(format!("Found an invalid max index: {index} (output volumes are of size {sizes:?})"))
+    })?;
     if out.numel() == 0 {
         return Ok(());
     }
@@ -345,31 +348,5 @@ fn each<const VIEWS: usize>(planes: &[&Planes<'_>; VIEWS], plane: usize, mut bod
                 }));
             }
         }
-    }
-}
-
-fn refuse_outside(indices: &View<'_>, outputs: &Planes<'_>) -> Result<()> {
-    if indices.numel() == 0 {
-        return Ok(());
-    }
-    let space = Space::of([indices]);
-    let step = space.inner().strides[0];
-    let pixels = outputs.pixels() as i64;
-    let mut wrong = None;
-    space.rows(0, space.numel, |[start], count| {
-        for at in 0..count as isize {
-            // SAFETY: the space is the view's.
-            let index = unsafe { *indices.ptr::<i64>().offset(start + at * step) };
-            if !(0..pixels).contains(&index) {
-                wrong.get_or_insert(index);
-            }
-        }
-    });
-    match wrong {
-        None => Ok(()),
-        Some(index) => Err(Error::Runtime(format!(
-            "Found an invalid max index: {index} (output volumes are of size {:?})",
-            &outputs.view.sizes()[outputs.leading..]
-        ))),
     }
 }

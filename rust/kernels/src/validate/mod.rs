@@ -1,0 +1,196 @@
+//! What a launch is checked for before its kernel runs, and so before anything is written: that each
+//! view stays within its storage, and that what is written lies apart from what is read and from
+//! itself. [`crate::ops::launch`] calls it for every op. What index tensors hold is checked by their
+//! ops, through [`indices`].
+//!
+//! What overlaps is refused as PyTorch refuses it on the CPU: where it is certain. Views with gaps,
+//! whose elements may interleave, pass.
+
+pub mod indices;
+
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use crate::error::{Error, Result};
+use crate::ops::{Outputs, Row};
+use crate::view::{Attrs, View};
+
+/// Addresses.
+type Span = Range<usize>;
+
+/// Checks the operands of a launch: outputs first in `views`.
+pub fn operands(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    let outputs = match row.outputs {
+        Outputs::Count(outputs) => outputs,
+        Outputs::FirstInt => return lists(row, views, attrs),
+    };
+    if outputs > views.len() {
+        return Err(too_few(views.len()));
+    }
+    for (written, output) in views[..outputs].iter().enumerate() {
+        let span = bounds(output)?;
+        if repeats(output) {
+            return Err(overlaps_itself(output));
+        }
+        for (at, operand) in views[written + 1..].iter().enumerate() {
+            let other_span = bounds(operand)?;
+            if span.start < other_span.end && other_span.start < span.end {
+                pair(output, operand, row.in_place && written + 1 + at >= outputs)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a dimension repeats elements.
+#[inline(always)]
+fn repeats(view: &View<'_>) -> bool {
+    view.sizes().iter().zip(view.strides()).any(|(&size, &stride)| stride == 0 && size > 1)
+}
+
+/// The addresses that a view reaches; none where it has no elements. Refuses a view that leaves its
+/// storage, and sizes and strides that no address holds.
+#[inline(always)]
+pub fn bounds(view: &View<'_>) -> Result<Span> {
+    match reach(view) {
+        Some(span) => Ok(span),
+        None => nothing_or_refused(view),
+    }
+}
+
+/// None where the view is out of bounds or empty.
+#[inline(always)]
+fn reach(view: &View<'_>) -> Option<Span> {
+    let (first, end) = match (view.sizes(), view.strides()) {
+        // Dense tensors come as lines.
+        (&[size], [1]) if size > 0 => (0, size),
+        (sizes, strides) => elements(sizes, strides)?,
+    };
+    let bytes = view.dtype().size() as i64;
+    let address = view.bytes() as i64;
+    let start = address.checked_add(first.checked_mul(bytes)?)? as usize;
+    let end = address.checked_add(end.checked_mul(bytes)?)? as usize;
+    let (from, room) = view.storage();
+    (from <= start && end.wrapping_sub(from) <= room).then_some(start..end)
+}
+
+/// The elements that a view reaches, from its own first one.
+fn elements(sizes: &[i64], strides: &[i64]) -> Option<(i64, i64)> {
+    let (mut numel, mut first, mut last) = (1i64, 0i64, 0i64);
+    for (&size, &stride) in sizes.iter().zip(strides) {
+        if size <= 0 {
+            return None;
+        }
+        let reach = (size - 1).checked_mul(stride)?;
+        numel = numel.checked_mul(size)?;
+        if reach < 0 {
+            first = first.checked_add(reach)?;
+        } else {
+            last = last.checked_add(reach)?;
+        }
+    }
+    Some((first, last.checked_add(1)?))
+}
+
+/// An output and another operand whose addresses mix.
+#[cold]
+fn pair(output: &View<'_>, operand: &View<'_>, in_place: bool) -> Result<()> {
+    let same = output.bytes() == operand.bytes() && {
+        let dims = |view: &View<'_>| -> SmallVec<[(i64, i64); 6]> {
+            let dims = view.sizes().iter().copied().zip(view.strides().iter().copied());
+            dims.filter(|&(size, _)| size != 1).collect()
+        };
+        output.dtype().size() == operand.dtype().size() && dims(output) == dims(operand)
+    };
+    let legal = if same { in_place } else { !(is_dense(output) && is_dense(operand)) };
+    if legal { Ok(()) } else { Err(overlaps(output, operand)) }
+}
+
+/// Whether each address between a view's first and last element is an element, once. What a
+/// dimension repeats counts once.
+fn is_dense(view: &View<'_>) -> bool {
+    let mut dims: SmallVec<[(i64, i64); 6]> =
+        view.strides().iter().copied().zip(view.sizes().iter().copied()).collect();
+    dims.retain(|&mut (stride, size)| stride != 0 && size != 1);
+    dims.sort_unstable();
+    let mut expected = 1;
+    for (stride, size) in dims {
+        if stride != expected {
+            return false;
+        }
+        expected *= size;
+    }
+    true
+}
+
+/// Lists of tensors, of which `ints[0]` are written. In the order of their addresses, an operand that
+/// overlaps any before it overlaps the one that reached furthest.
+#[cold]
+fn lists(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    let outputs = row.outputs.count(attrs).filter(|&count| count <= views.len());
+    let outputs = outputs.ok_or_else(|| too_few(views.len()))?;
+    let mut spans = Vec::with_capacity(views.len());
+    for (at, view) in views.iter().enumerate() {
+        let span = bounds(view)?;
+        if at < outputs && repeats(view) {
+            return Err(overlaps_itself(view));
+        }
+        if !span.is_empty() {
+            spans.push((span, at));
+        }
+    }
+    spans.sort_unstable_by_key(|(span, _)| span.start);
+    let mut furthest: Option<(Span, usize)> = None;
+    for (span, at) in spans {
+        if let Some((before, other)) = &furthest {
+            let (first, second) = (at.min(*other), at.max(*other));
+            if span.start < before.end && first < outputs {
+                pair(&views[first], &views[second], row.in_place && second >= outputs)?;
+            }
+            if before.end >= span.end {
+                continue;
+            }
+        }
+        furthest = Some((span, at));
+    }
+    Ok(())
+}
+
+#[cold]
+fn too_few(operands: usize) -> Error {
+    Error::Runtime(format!("{operands} operands are too few"))
+}
+
+#[cold]
+fn nothing_or_refused(view: &View<'_>) -> Result<Span> {
+    let is_empty = view.sizes().contains(&0) && view.sizes().iter().all(|&size| size >= 0);
+    if is_empty || !view.is_present() {
+        return Ok(0..0);
+    }
+    let (from, room) = view.storage();
+    Err(Error::Shape(format!(
+        "sizes {:?}, strides {:?} and itemsize {}, from byte {} on, are out of bounds for storage of size {}",
+        view.sizes(),
+        view.strides(),
+        view.dtype().size(),
+        (view.bytes() as usize).wrapping_sub(from) as isize,
+        room
+    )))
+}
+
+#[cold]
+fn overlaps_itself(output: &View<'_>) -> Error {
+    Error::Shape(format!(
+        "unsupported operation: more than one element of the written-to tensor refers to a single memory location. \
+         Please clone() the tensor before performing the operation. It is {output:?}"
+    ))
+}
+
+#[cold]
+fn overlaps(output: &View<'_>, input: &View<'_>) -> Error {
+    Error::Shape(format!(
+        "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory \
+         location. Please clone() the tensor before performing the operation. They are {input:?} and {output:?}"
+    ))
+}
