@@ -46,6 +46,17 @@ namespace rustorch {
 void reduce(Op op, c10::ArrayRef<at::Tensor> outputs, const at::Tensor& self, DimMask mask,
             c10::ArrayRef<int64_t> ints, c10::ArrayRef<double> floats) {
   const int64_t rank = self.dim();
+  if (mask == dims_of(self) && self.is_contiguous()) {
+    // All of a dense tensor is a line.
+    static constexpr int64_t one = 1;
+    const int64_t numel = self.numel();
+    c10::SmallVector<Operand, 3> operands;
+    for (const at::Tensor& output : outputs) {
+      operands.push_back(output.defined() ? Operand(output, {&one, 1}, {&one, 1}) : Operand(output));
+    }
+    operands.push_back(Operand(self, {&numel, 1}, {&one, 1}));
+    return launch(op, operands, ints, floats);
+  }
   at::DimVector sizes(self.sizes());
   for (int64_t dim = 0; dim < rank; ++dim) {
     sizes[dim] = mask[dim] ? 1 : sizes[dim];
@@ -250,8 +261,12 @@ Tensor& extreme_of_all_out(const Tensor& self, Tensor& out) {
 }
 
 Tensor sum_of_all(const Tensor& self, OptionalDtype dtype) {
-  using Sum = Functional<Reduction<Op::sum_, at::meta::structured_sum_dim_IntList>, at::_ops::sum_dim_IntList>;
-  return Sum::call(self, std::nullopt, false, dtype);
+  if (!native(self) || !native(dtype)) {
+    return call_fallback<at::_ops::sum>(self, dtype);
+  }
+  Tensor result = empty_dense({}, at::native::get_dtype_from_self(self, dtype, /*promote_integers=*/true));
+  reduce(Op::sum_, {result}, self, dims_of(self));
+  return result;
 }
 
 Tensor mean_of_all(const Tensor& self, OptionalDtype dtype) {

@@ -6,7 +6,8 @@ use super::Lanes;
 
 macro_rules! lanes {
     ($name:ident, $elem:ty, $int:ty, $vector:ty, $width:literal, $loadu:ident, $storeu:ident, $maskload:ident,
-     $maskstore:ident, $set1:ident, $add:ident, $mul:ident, $fmadd:ident) => {
+     $maskstore:ident, $set1:ident, $add:ident, $mul:ident, $fmadd:ident, $unpacklo:ident, $unpackhi:ident,
+     $permute:ident) => {
         #[derive(Clone, Copy)]
         pub struct $name;
 
@@ -88,6 +89,15 @@ macro_rules! lanes {
                 }
                 lanes[0]
             }
+            #[inline(always)]
+            unsafe fn interleave(a: $vector, b: $vector) -> ($vector, $vector) {
+                // Within halves of a vector first, then the halves are put in order.
+                // SAFETY: the caller's.
+                unsafe {
+                    let (low, high) = ($unpacklo(a, b), $unpackhi(a, b));
+                    ($permute::<0x20>(low, high), $permute::<0x31>(low, high))
+                }
+            }
         }
     };
 }
@@ -105,7 +115,10 @@ lanes!(
     _mm256_set1_ps,
     _mm256_add_ps,
     _mm256_mul_ps,
-    _mm256_fmadd_ps
+    _mm256_fmadd_ps,
+    _mm256_unpacklo_ps,
+    _mm256_unpackhi_ps,
+    _mm256_permute2f128_ps
 );
 lanes!(
     F64x4,
@@ -120,5 +133,8 @@ lanes!(
     _mm256_set1_pd,
     _mm256_add_pd,
     _mm256_mul_pd,
-    _mm256_fmadd_pd
+    _mm256_fmadd_pd,
+    _mm256_unpacklo_pd,
+    _mm256_unpackhi_pd,
+    _mm256_permute2f128_pd
 );

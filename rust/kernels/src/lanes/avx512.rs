@@ -6,7 +6,7 @@ use super::Lanes;
 
 macro_rules! lanes {
     ($name:ident, $elem:ty, $vector:ty, $width:literal, $mask:ty, $loadu:ident, $storeu:ident, $maskz_loadu:ident,
-     $mask_storeu:ident, $set1:ident, $add:ident, $mul:ident, $fmadd:ident, $reduce:ident) => {
+     $mask_storeu:ident, $set1:ident, $add:ident, $mul:ident, $fmadd:ident, $reduce:ident, $index:ty, $permute:ident) => {
         #[derive(Clone, Copy)]
         pub struct $name;
 
@@ -61,6 +61,27 @@ macro_rules! lanes {
                 // SAFETY: the caller's.
                 unsafe { $reduce(value) }
             }
+            #[inline(always)]
+            unsafe fn interleave(a: $vector, b: $vector) -> ($vector, $vector) {
+                /// Lanes of `a`, and behind them of `b`, in turns.
+                const fn turns(first: $index) -> [$index; $width] {
+                    let mut lanes = [0; $width];
+                    let mut lane = 0;
+                    while lane < $width {
+                        lanes[lane] = first + lane as $index / 2 + (lane as $index % 2) * $width;
+                        lane += 1;
+                    }
+                    lanes
+                }
+                const LOW: [$index; $width] = turns(0);
+                const HIGH: [$index; $width] = turns($width / 2);
+                // SAFETY: the caller's; the arrays fill a vector.
+                unsafe {
+                    let (low, high) =
+                        (_mm512_loadu_si512(LOW.as_ptr().cast()), _mm512_loadu_si512(HIGH.as_ptr().cast()));
+                    ($permute(a, low, b), $permute(a, high, b))
+                }
+            }
         }
     };
 }
@@ -79,7 +100,9 @@ lanes!(
     _mm512_add_ps,
     _mm512_mul_ps,
     _mm512_fmadd_ps,
-    _mm512_reduce_add_ps
+    _mm512_reduce_add_ps,
+    i32,
+    _mm512_permutex2var_ps
 );
 lanes!(
     F64x8,
@@ -95,5 +118,7 @@ lanes!(
     _mm512_add_pd,
     _mm512_mul_pd,
     _mm512_fmadd_pd,
-    _mm512_reduce_add_pd
+    _mm512_reduce_add_pd,
+    i64,
+    _mm512_permutex2var_pd
 );

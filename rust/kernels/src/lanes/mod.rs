@@ -50,6 +50,33 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     /// # Safety
     /// The CPU has the level.
     unsafe fn sum(value: Self::Vector) -> Self::Elem;
+    /// The elements of both in turns, `a[0], b[0], a[1], b[1], ..`: the first half and the second.
+    /// # Safety
+    /// The CPU has the level.
+    unsafe fn interleave(a: Self::Vector, b: Self::Vector) -> (Self::Vector, Self::Vector);
+}
+
+/// The widest vector of any level.
+pub const WIDEST: usize = 16;
+
+/// Transposes the square of the first `WIDTH` vectors: each interleaving turns the bits of an
+/// element's address (row, then column) by one place, so as many as a column has bits swap the two.
+///
+/// # Safety
+/// The CPU has the level.
+#[inline(always)]
+pub unsafe fn transpose<L: Lanes>(square: [L::Vector; WIDEST]) -> [L::Vector; WIDEST] {
+    let mut square = square;
+    let mut step = 1;
+    while step < L::WIDTH {
+        let from = square;
+        for pair in 0..L::WIDTH / 2 {
+            // SAFETY: the caller's.
+            (square[2 * pair], square[2 * pair + 1]) = unsafe { L::interleave(from[pair], from[pair + L::WIDTH / 2]) };
+        }
+        step *= 2;
+    }
+    square
 }
 
 /// Compiles an item for a level: its features, in one place.

@@ -57,4 +57,8 @@ impl<T: Real> Lanes for Scalar<T> {
     unsafe fn sum(value: Self::Vector) -> T {
         (value[0].add(value[1])).add(value[2].add(value[3]))
     }
+    #[inline(always)]
+    unsafe fn interleave(a: Self::Vector, b: Self::Vector) -> (Self::Vector, Self::Vector) {
+        ([a[0], b[0], a[1], b[1]], [a[2], b[2], a[3], b[3]])
+    }
 }

@@ -6,7 +6,7 @@ use super::Matrix;
 use crate::element::Element;
 use crate::error::Result;
 use crate::isa::Level;
-use crate::lanes::{Kernel, Lanes, Real, run_at};
+use crate::lanes::{Kernel, Lanes, Real, WIDEST, run_at, transpose};
 use crate::scratch::Scratch;
 
 /// Depth of a block: a panel of `b` takes most of the first-level cache.
@@ -102,47 +102,43 @@ impl<T: Real> Product<T> {
 /// Copies a block row by row into a panel of rows of `width`, filled up with zeros.
 ///
 /// # Safety
-/// The block is valid, and the panel for `block.rows` rows.
+/// The block is valid and has a dense dimension; the panel is valid for `block.rows` rows.
 #[inline(always)]
-unsafe fn pack<L: Lanes>(block: Matrix<L::Elem>, to: *mut L::Elem, width: usize) {
-    /// Rows whose elements, in columns far apart, are read together.
-    const STEP: usize = 8;
-    let Matrix { rows, cols, .. } = block;
-    // SAFETY: the caller's.
+pub unsafe fn pack<L: Lanes>(block: Matrix<L::Elem>, to: *mut L::Elem, width: usize) {
+    // SAFETY: the caller's; what is read and written is within the block and the panel.
     unsafe {
-        if block.col_stride == 1 && width > STEP {
-            for row in 0..rows {
-                let (from, to) = (block.at(row, 0), to.add(row * width));
-                for at in (0..width).step_by(L::WIDTH) {
-                    let count = cols.saturating_sub(at).min(L::WIDTH);
-                    let full = count == L::WIDTH;
-                    let from = from.wrapping_add(at);
-                    L::store(to.add(at), if full { L::load(from) } else { L::load_partial(from, count) });
+        let load = |from: *const L::Elem, count: usize| {
+            if count >= L::WIDTH { L::load(from) } else { L::load_partial(from, count) }
+        };
+        for col in (0..width).step_by(L::WIDTH) {
+            let room = (width - col).min(L::WIDTH);
+            let store = |row: usize, value: L::Vector| {
+                let to = to.add(row * width + col);
+                if room == L::WIDTH { L::store(to, value) } else { L::store_partial(to, value, room) }
+            };
+            let cols = block.cols.saturating_sub(col).min(room);
+            if block.col_stride == 1 {
+                for row in 0..block.rows {
+                    store(row, load(block.at(row, col), cols));
                 }
+                continue;
             }
-            return;
-        }
-        let mut row = 0;
-        while row < rows {
-            let count = STEP.min(rows - row);
-            for col in 0..cols {
-                let (from, to) = (block.at(row, col), to.add(row * width + col));
-                if count == STEP {
-                    for at in 0..STEP {
-                        *to.add(at * width) = *from.offset(at as isize * block.row_stride);
+            for row in (0..block.rows).step_by(L::WIDTH) {
+                let rows = (block.rows - row).min(L::WIDTH);
+                let mut square = [L::splat(L::Elem::ZERO); WIDEST];
+                // Tests within loops of fixed length, which leave the square in registers.
+                for at in 0..L::WIDTH {
+                    if at < cols {
+                        square[at] = load(block.at(row, col + at), rows);
                     }
-                } else {
-                    for at in 0..count {
-                        *to.add(at * width) = *from.offset(at as isize * block.row_stride);
+                }
+                let square = transpose::<L>(square);
+                for at in 0..L::WIDTH {
+                    if at < rows {
+                        store(row + at, square[at]);
                     }
                 }
             }
-            for at in 0..count {
-                for col in cols..width {
-                    *to.add((row + at) * width + col) = L::Elem::ZERO;
-                }
-            }
-            row += count;
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The cut of a product into cells, and one cell's arithmetic.
 
-use super::{Matrix, Number, Scale, blocked, plain, vector};
+use super::{Matrix, Number, Scale, blocked, direct, plain, vector};
 use crate::convert::Compute;
 use crate::element::Element;
 use crate::error::Result;
 use crate::isa::Level;
 use crate::scratch::Scratch;
 
-/// Multiply-adds of a cell below which it is not cut further.
-const CELL_WORK: usize = 1 << 21;
+/// Multiply-adds of a cell below which it is not cut further: some microseconds.
+const CELL_WORK: usize = 1 << 19;
+/// Cells of a large product: each copies its rows and columns, so they are few and square.
+const CELLS: usize = 8;
 /// Multiply-adds that a task gathers from small products.
 const TASK_WORK: usize = 1 << 18;
 /// Multiply-adds a nanosecond: an estimate, for the decision to use more threads.
@@ -34,13 +36,15 @@ impl Cells {
         let depth = depth.max(1);
         let work = products * rows * cols * depth;
         let is_vector = rows == 1 || cols == 1;
-        let smallest = if is_vector { VECTOR_WORK } else { CELL_WORK.max(work / 16) };
+        let smallest = if is_vector { VECTOR_WORK } else { CELL_WORK.max(work / CELLS) };
+        // Halves are rounded to whole register tiles, which the slack is for.
+        let most = if is_vector { smallest } else { 2 * smallest + smallest / 4 };
+        let (lowest, narrowest) = if is_vector { (128, 384) } else { (64, 96) };
         let (mut cell_rows, mut cell_cols) = (rows, cols);
-        while cell_rows * cell_cols * depth > smallest {
-            // Halves rounded to whole register tiles; wide cells, whose copies are used longer.
-            if cell_cols > 768 || (cell_rows <= 128 && cell_cols > 384) {
+        while cell_rows * cell_cols * depth > most {
+            if cell_cols > narrowest && (cell_cols >= 2 * cell_rows || cell_rows <= lowest) {
                 cell_cols = cell_cols.div_ceil(2).next_multiple_of(48);
-            } else if cell_rows > 128 {
+            } else if cell_rows > lowest {
                 cell_rows = cell_rows.div_ceil(2).next_multiple_of(16);
             } else {
                 break;
@@ -132,6 +136,20 @@ impl<S: Number> Cell<S> {
         let out = turn(turned);
         let input = input.map(|input| if turned { input.transposed() } else { input });
         let product = product.map(|product| if turned { product.transposed() } else { product });
+        if product.is_none()
+            && let Some(input) = input
+            && out.col_stride == 1
+            && input.col_stride == 1
+        {
+            for row in 0..out.rows {
+                let (from, to) = (input.at(row, 0), out.at(row, 0));
+                for col in 0..out.cols {
+                    // SAFETY: dense rows within both, which are apart or the same.
+                    unsafe { *to.add(col) = S::Math::load(*from.add(col)).mul(scale.beta).save() };
+                }
+            }
+            return;
+        }
         for row in 0..out.rows {
             for col in 0..out.cols {
                 // SAFETY: the cell is within every operand that is present; the input may be the
@@ -200,6 +218,9 @@ macro_rules! floats {
                 if out.rows == 1 {
                     let (out, a, b) = (out.transposed(), a.transposed(), b.transposed());
                     return vector::multiply(level, &out, &b, &a, alpha, accumulate);
+                }
+                if level > Level::Scalar && direct::is_worth(out, a) {
+                    return direct::multiply(level, out, a, b, alpha, accumulate);
                 }
                 if level > Level::Scalar && blocked::is_worth(out, a) {
                     return blocked::multiply(level, out, a, b, alpha, accumulate);

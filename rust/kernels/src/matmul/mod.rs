@@ -6,6 +6,8 @@
 #[allow(clippy::needless_range_loop, reason = "two indices over arrays of fixed sizes unroll into registers")]
 mod blocked;
 mod cell;
+#[allow(clippy::needless_range_loop, reason = "as above")]
+mod direct;
 mod plain;
 mod vector;
 
@@ -158,12 +160,13 @@ fn launch(
     }
     let batched = rank - 2;
     let (m, n, k) = (out.size(batched), out.size(batched + 1), a.size(batched + 1));
-    let batch = if batched == 1 { vec![out.size(0)] } else { vec![] };
-    a.expect_sizes("a", &[&batch[..], &[m, k]].concat())?;
-    b.expect_sizes("b", &[&batch[..], &[k, n]].concat())?;
+    // The batch, where there is one, then rows and columns.
+    let expect = |name, view: &View<'_>, rows, cols| view.expect_sizes(name, &[out.size(0), rows, cols][1 - batched..]);
+    expect("a", a, m, k)?;
+    expect("b", b, k, n)?;
     if let Some(input) = input {
         input.expect_dtype("input", out.dtype())?;
-        input.expect_sizes("input", &[&batch[..], &[m, n]].concat())?;
+        expect("input", input, m, n)?;
     }
     match out.dtype() {
         DType::U8 => update::<u8>(out, input, a, b, scale),

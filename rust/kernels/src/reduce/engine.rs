@@ -125,6 +125,11 @@ pub fn reduce<R: Reducer>(reducer: R, outputs: [Option<&View<'_>>; 2], input: &V
         check(output, shape, input)?;
     }
     input.expect_dtype("the input", R::Item::DTYPE)?;
+    if let (&[count], &[1], [1], [Some(output), None]) = (input.sizes(), shape.sizes(), input.strides(), outputs)
+        && (1..=LEAF_ALONG).contains(&(count as usize))
+    {
+        return reduce_line(reducer, output, input, count as usize);
+    }
     let (kept, reduced) = spaces(outputs.map(|output| output.unwrap_or(shape)), input, R::ORDERED);
     if kept.numel == 0 {
         return Ok(());
@@ -149,6 +154,22 @@ pub fn reduce<R: Reducer>(reducer: R, outputs: [Option<&View<'_>>; 2], input: &V
         leaf: if along { LEAF_ALONG } else { LEAF_ACROSS },
     };
     plan.run();
+    Ok(())
+}
+
+/// One short dense line, of a single leaf: nothing is to be planned.
+fn reduce_line<R: Reducer>(reducer: R, output: &View<'_>, input: &View<'_>, count: usize) -> Result<()> {
+    let cast = Cast::new(R::First::DTYPE, output.dtype())?;
+    let level = isa::level();
+    let mut acc = MaybeUninit::uninit();
+    let rectangle = Rectangle { from: input.ptr(), rows: count, row_stride: 1, columns: 1, column_stride: 1 };
+    // SAFETY: the line is the whole input; the leaf writes its one accumulator, and the cast the
+    // output's one element.
+    unsafe {
+        vectorise_at(level, Leaf { reducer, along: true, rectangle, accs: acc.as_mut_ptr() });
+        let (first, _) = reducer.finish(acc.assume_init(), count);
+        (cast.run)(level, 1, (&raw const first).cast(), 1, output.bytes(), 1);
+    }
     Ok(())
 }
 
