@@ -1,5 +1,6 @@
 //! The op table and the one way to reach a kernel.
 
+pub mod flops;
 pub mod row;
 mod table;
 
@@ -7,6 +8,7 @@ pub use row::{Entry, Expression, Outputs, Row};
 pub use table::{OPS, Op};
 
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::view::{Attrs, View};
 
 impl Op {
@@ -23,9 +25,15 @@ impl Op {
 /// Runs an op: outputs first in `views`, then inputs; `attrs` in the order of the row's doc.
 /// A refusal carries the op's name and its operands' dtypes and shapes.
 pub fn launch(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
-    let done = match row.entry {
+    let run = || match row.entry {
         Entry::Kernel(run) => run(views, attrs),
         Entry::Pointwise(expression) => crate::loops::pointwise::launch(expression, views, attrs),
+    };
+    let done = if profile::is_on() {
+        let outputs = || row.outputs.count(attrs);
+        profile::timed(row.name, views, run, outputs, |written, read| (row.flops)(written, read, attrs))
+    } else {
+        run()
     };
     done.map_err(|error| refusal(error, row, views))
 }

@@ -7,6 +7,7 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::isa::Level;
 use crate::lanes::compiled_for;
+use crate::ops::flops::Flops;
 use crate::view::{Attrs, View};
 
 /// One op.
@@ -16,6 +17,8 @@ pub struct Row {
     pub outputs: Outputs,
     /// Draws from the generator: `ints[0]` is the seed and `ints[1]` the offset.
     pub random: bool,
+    /// What a profile counts.
+    pub flops: Flops,
 }
 
 pub enum Entry {
@@ -185,7 +188,7 @@ macro_rules! table {
         )*}
         kernels {$(
             $(#[doc = $kernel_doc:literal])*
-            $kernel:ident = $path:path, outputs $outputs:tt $(, $flag:ident)?;
+            $kernel:ident = $path:path, outputs $outputs:tt $(, $flag:ident $($rule:ident)?)*;
         )*}
     ) => {
         /// Every op, in the table's order.
@@ -217,12 +220,14 @@ macro_rules! table {
                 entry: Entry::Pointwise(&expressions::$name::Pointwise),
                 outputs: Outputs::Count(1),
                 random: false,
+                flops: flops::element,
             },)*
             $(Row {
                 name: stringify!($kernel),
                 entry: Entry::Kernel($path),
                 outputs: table!(@outputs $outputs),
-                random: table!(@random $($flag)?),
+                random: table!(@random $(($flag $($rule)?))*),
+                flops: table!(@flops $(($flag $($rule)?))*),
             },)*
         ];
     };
@@ -232,7 +237,11 @@ macro_rules! table {
     (@outputs first_int) => { Outputs::FirstInt };
     (@outputs $count:literal) => { Outputs::Count($count) };
     (@random) => { false };
-    (@random random) => { true };
+    (@random (random) $($rest:tt)*) => { true };
+    (@random $other:tt $($rest:tt)*) => { table!(@random $($rest)*) };
+    (@flops) => { flops::none };
+    (@flops (flops $rule:ident) $($rest:tt)*) => { flops::$rule };
+    (@flops $other:tt $($rest:tt)*) => { table!(@flops $($rest)*) };
     (@divides) => { false };
     (@divides divides) => { true };
     (@apply $name:ident $arity:tt float ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
