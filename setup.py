@@ -17,7 +17,7 @@ os.environ["PATH"] = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ.get('PA
 from setuptools import find_packages, setup
 from setuptools_rust import Binding, RustExtension
 from setuptools_rust import build_rust as BuildRust
-from torch.utils.cpp_extension import BuildExtension, CppExtension
+from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
 
 ROOT = Path(__file__).parent.resolve()
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
@@ -64,7 +64,8 @@ setup(
         CppExtension(
             "rustorch_device._C",
             sources=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.cpp")),
-            include_dirs=[str(ROOT / "csrc"), str(GENERATED)],
+            # PyTorch's headers include kineto's by their bare names.
+            include_dirs=[str(ROOT / "csrc"), str(GENERATED), *(f"{path}/kineto" for path in include_paths()[:1])],
             extra_compile_args=["-std=c++20", "-O2", "-g0", "-Wall", "-Wno-unknown-pragmas", "-fvisibility=hidden"],
             # torch's libraries are loaded before; where they are not, they lie beside this package.
             extra_link_args=["-Wl,--gc-sections", "-Wl,--exclude-libs,ALL", "-Wl,-rpath,$ORIGIN/../torch/lib"],

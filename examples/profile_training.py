@@ -2,21 +2,20 @@
 
     python examples/profile_training.py             # also --compiled
 
-Prints a table of the kernels, and saves a trace (open it at https://ui.perfetto.dev or chrome://tracing) and
-a bar chart. Exits with 1 if no Rust kernel was seen.
+Prints the table of the kernels against the machine's roofline, and saves a trace of PyTorch's profiler (open
+it at https://ui.perfetto.dev) and a bar chart. Exits with 1 if no Rust kernel was seen.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.profiler import ProfilerActivity, record_function
 
-#: How the launches of Rust kernels are named in a profile.
-PREFIX = "rustorch::"
 SHOWN = 15
 
 
@@ -34,8 +33,8 @@ def net() -> nn.Module:
     )
 
 
-def profiled(options: argparse.Namespace) -> Any:
-    """A profile of some steps, after some that are not in it."""
+def training_step(options: argparse.Namespace) -> Callable[[], None]:
+    """One step of training, warmed up."""
     torch.manual_seed(0)
     model = net().to(options.device)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
@@ -54,21 +53,15 @@ def profiled(options: argparse.Namespace) -> Any:
 
     for _ in range(3):
         step()
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        for _ in range(options.steps):
-            step()
-    return profiler
+    return step
 
 
-def table(kernels: list[Any], steps: int) -> str:
-    whole = sum(kernel.self_cpu_time_total for kernel in kernels)
-    lines = [f"{'kernel':<34} {'calls a step':>12} {'µs a step':>10} {'share':>7}"]
-    lines += [
-        f"{kernel.key.removeprefix(PREFIX):<34} {kernel.count / steps:>12.1f} "
-        f"{kernel.self_cpu_time_total / steps:>10.1f} {kernel.self_cpu_time_total / whole:>7.1%}"
-        for kernel in kernels
-    ]
-    return "\n".join(lines)
+def save_trace(path: Path, step: Callable[[], None]) -> None:
+    """PyTorch's own profiler: every op and every kernel, one by one, with shapes and operations."""
+    activities = [ProfilerActivity.CPU, ProfilerActivity.PrivateUse1]
+    with torch.profiler.profile(activities=activities, record_shapes=True) as profiler:
+        step()
+    profiler.export_chrome_trace(str(path))
 
 
 def save_chart(path: Path, kernels: list[Any], steps: int) -> None:
@@ -79,8 +72,8 @@ def save_chart(path: Path, kernels: list[Any], steps: int) -> None:
 
     shown = kernels[:SHOWN][::-1]
     figure, axis = pyplot.subplots(figsize=(7, 1.2 + 0.28 * len(shown)), layout="constrained")
-    names = [kernel.key.removeprefix(PREFIX) for kernel in shown]
-    bars = axis.barh(names, [kernel.self_cpu_time_total / steps for kernel in shown])
+    bars = axis.barh(range(len(shown)), [kernel.seconds / steps * 1e6 for kernel in shown])
+    axis.set_yticks(range(len(shown)), [f"{kernel.name[:40]} {kernel.origin[:20]}" for kernel in shown])
     axis.bar_label(bars, fmt="%.0f", padding=2, fontsize=8)
     axis.set(xlabel="µs a training step", title="Rust kernels of a training step")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,17 +96,19 @@ def main() -> int:
     if not hasattr(torch, "rustorch"):
         print("The rustorch device is not loaded: `python -m rustorch_device.backend_check` says why.", file=sys.stderr)
         return 1
-    profiler = profiled(options)
-    kernels = [event for event in profiler.key_averages() if event.key.startswith(PREFIX)]
-    if not kernels:
+    import rustorch_device
+
+    step = training_step(options)
+    with rustorch_device.profile() as taken:
+        for _ in range(options.steps):
+            step()
+    if not taken.kernels:
         print("no Rust kernel was seen", file=sys.stderr)
         return 1
-    kernels.sort(key=lambda event: event.self_cpu_time_total, reverse=True)
-    print(table(kernels, options.steps))
     options.output.mkdir(parents=True, exist_ok=True)
     trace, chart = options.output / "profile_training.json", options.output / "profile_training.png"
-    profiler.export_chrome_trace(str(trace))
-    save_chart(chart, kernels, options.steps)
+    save_trace(trace, step)
+    save_chart(chart, taken.kernels, options.steps)
     print(f"trace: {trace}\nchart: {chart}")
     return 0
 

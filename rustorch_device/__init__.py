@@ -12,13 +12,14 @@ from rustorch_device._load import autoload as _autoload  # noqa: F401 (the entry
 from rustorch_device._load import load_explicitly as _load_explicitly
 
 __version__ = "0.1.0"
-__all__ = ["alias", "explain", "inspect", "load", "load_tensors", "save", "save_tensors"]
+__all__ = ["alias", "explain", "inspect", "load", "load_tensors", "profile", "save", "save_tensors"]
 
 
 #: Names that need the native half, imported at their first use.
 _LAZY = {
     "alias": "rustorch_device._alias",
     "explain": "rustorch_device.explain",
+    "profile": "rustorch_device.profiler",
     **dict.fromkeys(("inspect", "load", "load_tensors", "save", "save_tensors"), "rustorch_device.checkpoint"),
 }
 

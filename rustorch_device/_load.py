@@ -64,7 +64,7 @@ def load() -> None:
 
     if taken != NAME:
         torch.utils.rename_privateuse1_backend(NAME)
-    from rustorch_device import _device_module, _sharing
+    from rustorch_device import _device_module, _sharing, _torch_profiler
 
     torch._register_device_module(NAME, _device_module)
     torch.utils.generate_methods_for_privateuse1_backend()
@@ -72,6 +72,11 @@ def load() -> None:
     _C.bind_structured_fallbacks()
     _C.claim_autograd_engine()
     os.register_at_fork(after_in_child=_C.claim_autograd_engine)
+    _torch_profiler.install()
+    if os.environ.get("RUSTORCH_PROFILE", "0") not in ("", "0"):
+        from rustorch_device import profiler
+
+        profiler.profile_process()
 
 
 def _check_version(version: str) -> None:

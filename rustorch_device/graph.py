@@ -149,10 +149,11 @@ class Plan:
 
 
 def _label(node: Node) -> str:
-    """The node's name and target, with the last line of the user's code that made it."""
+    """The node's name and target, with the line of the user's code that made it."""
     text = f"{node.name} ({node.target})"
-    frames = (node.meta.get("stack_trace") or "").strip().splitlines()
-    return f"{text}, {frames[-2].strip()}" if len(frames) >= 2 else text
+    lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
+    frames = [index for index, line in enumerate(lines) if line.startswith('File "')]
+    return f"{text}, {': '.join(lines[frames[-1] : frames[-1] + 2])}" if frames else text
 
 
 def _traced_on_cpu(node: Any) -> bool:

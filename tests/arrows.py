@@ -25,7 +25,7 @@ FOREIGN_ALLOWED = {"bridge": {"cxx", "cxx-build", "pyo3"}}
 
 # C++ sees Rust through the generated op ids and the cxx header only, and Python through pybind11.
 GENERATED = re.compile(r"ops\.h|pointwise_\w+\.inc|rust/cxx\.h|rustorch-bridge/src/\w+\.rs\.h")
-LIBRARIES = re.compile(r"(ATen|c10|torch|pybind11)/.*|[a-z_]+|Python\.h|(sys|linux)/\w+\.h|[a-z]+\.h")
+LIBRARIES = re.compile(r"(ATen|c10|torch|kineto|pybind11)/.*|[a-z_]+|Python\.h|(sys|linux)/\w+\.h|[a-z]+\.h")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 # The C++ side never calls back into the Python package.
 PACKAGE_IN_CPP = re.compile(r'import(?:_module)?\(\s*"rustorch_device|PyImport_\w+\(\s*"rustorch_device')

@@ -240,10 +240,13 @@ def test_the_gpt_fails_where_it_does_not_learn(tmp_path):
     assert "the loss stays above 2.5" in demo.stderr
 
 
-def test_the_profile_shows_kernels(tmp_path):
-    demo = run(ROOT / "examples" / "profile_training.py", "--steps=2", "--batch=2", f"--output={tmp_path}")
+@pytest.mark.parametrize("more", [[], ["--compiled"], ["--compiled", "--device=cpu"]])
+def test_the_profile_shows_kernels(tmp_path, more):
+    demo = run(ROOT / "examples" / "profile_training.py", "--steps=2", "--batch=2", f"--output={tmp_path}", *more)
     assert demo.returncode == 0, demo.stderr
-    assert "conv" in demo.stdout and "fused_adam" in demo.stdout
+    assert "conv_forward" in demo.stdout and "GFLOP/s" in demo.stdout and "roof" in demo.stdout
+    assert "fused_adam" in demo.stdout or "--device=cpu" in more
     trace = json.loads((tmp_path / "profile_training.json").read_text())
-    assert any(event.get("name", "").startswith("rustorch::") for event in trace["traceEvents"])
+    kernels = {event["name"] for event in trace["traceEvents"] if event.get("cat") == "kernel"}
+    assert {"rustorch::conv_forward", "rustorch::conv_weight_grad"} <= kernels
     assert (tmp_path / "profile_training.png").read_bytes().startswith(b"\x89PNG")

@@ -3,6 +3,7 @@
 #include "aten/fallback.h"
 #include "device/generator.h"
 #include "device/guard.h"
+#include "device/profiler.h"
 #include "device/storage.h"
 
 namespace rustorch {
@@ -20,6 +21,7 @@ void bind_device(pybind11::module_& module) {
   module.def("set_fallback_policy", &set_fallback_policy, py::arg("policy"));
   module.def("bind_structured_fallbacks", &bind_structured_fallbacks,
              "Sends structured ops without a Rust kernel straight to the fallback.");
+  bind_profiler(module);
 }
 
 }  // namespace rustorch

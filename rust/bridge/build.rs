@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-const BRIDGES: [&str; 3] = ["src/lib.rs", "src/graph.rs", "src/checkpoint.rs"];
-const HEADERS: [&str; 4] = [
+const BRIDGES: [&str; 4] = ["src/lib.rs", "src/graph.rs", "src/checkpoint.rs", "src/profile.rs"];
+const HEADERS: [&str; 5] = [
     "rust/cxx.h",
     "rustorch-bridge/src/lib.rs.h",
     "rustorch-bridge/src/graph.rs.h",
     "rustorch-bridge/src/checkpoint.rs.h",
+    "rustorch-bridge/src/profile.rs.h",
 ];
 const TABLE: &str = "../kernels/src/ops/table.rs";
 

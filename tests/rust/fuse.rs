@@ -8,6 +8,7 @@ use rustorch_graph::{passes, plan, record};
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::isa::{self, Level};
 use rustorch_kernels::ops::Op;
+use rustorch_kernels::profile::{self, Watch};
 use rustorch_kernels::view::{Attrs, View};
 
 const ROWS: i64 = 7;
@@ -153,4 +154,29 @@ fn half_types_are_rounded_as_their_tensors_would_be() {
         apply(Op::neg, &[matrix(3), half(2)]);
     });
     assert_eq!(names(&fused(&program)), ["fused[exp+sigmoid+neg]"]);
+}
+
+#[test]
+fn a_profile_shows_a_fused_kernel_with_the_nodes_that_it_came_from() {
+    let program = capture(6, &[0, 1, 2], &[5], || {
+        for (label, op, views) in
+            [("first", Op::add, [matrix(3), matrix(0), row(1)]), ("second", Op::mul, [matrix(5), matrix(3), column(2)])]
+        {
+            record::origin(label).unwrap();
+            apply(op, &views);
+        }
+    });
+    let mut program = program;
+    passes::optimise(&mut program);
+    profile::start(Watch::Timeline);
+    execute(&program);
+    profile::stop(Watch::Timeline);
+    let events = profile::take_events();
+    // Other tests of this file may run in between.
+    let event = events.iter().find(|event| event.kernel.source.as_deref() == Some("first; second")).unwrap();
+    assert_eq!(event.kernel.name, "fused[add+mul]");
+    assert_eq!(event.totals.flops, 2 * (ROWS * COLUMNS) as u64);
+    // A matrix written and one read, a row and a column.
+    assert_eq!(event.totals.bytes, 4 * (2 * ROWS * COLUMNS + ROWS + COLUMNS) as u64);
+    assert_eq!((event.written.len(), event.read.len()), (1, 3));
 }

@@ -4,6 +4,7 @@
 mod arena;
 mod checkpoint;
 mod graph;
+mod profile;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;

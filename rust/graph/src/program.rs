@@ -3,6 +3,7 @@
 //! alias where they reach the same bytes of the same buffer.
 
 use std::fmt::Write;
+use std::sync::{Arc, OnceLock};
 
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::ops::Row;
@@ -127,6 +128,8 @@ pub struct Program {
     pub buffers: Vec<Buffer>,
     pub instructions: Vec<Instruction>,
     pub origins: Vec<String>,
+    /// See [`Program::source`].
+    sources: OnceLock<Vec<Arc<str>>>,
     pub inputs: usize,
     pub outputs: usize,
     pub arena_bytes: usize,
@@ -135,6 +138,22 @@ pub struct Program {
 }
 
 impl Program {
+    /// The labels of the nodes that an instruction came from, by its number: for a profile of the
+    /// finished program.
+    pub fn source(&self, instruction: usize) -> Option<Arc<str>> {
+        let sources = self.sources.get_or_init(|| {
+            let label = |&origin: &usize| self.origins.get(origin).map_or("", String::as_str);
+            self.instructions
+                .iter()
+                .map(|instruction| match &instruction.kernel {
+                    Kernel::Row(_) => label(&instruction.origin).into(),
+                    Kernel::Fused(fused) => fused.origins.iter().map(label).collect::<Vec<_>>().join("; ").into(),
+                })
+                .collect()
+        });
+        sources.get(instruction).cloned()
+    }
+
     /// The inputs that some instruction writes.
     pub fn written_inputs(&self) -> Vec<usize> {
         let mut written: Vec<usize> = self

@@ -2,6 +2,7 @@
 
 use rustorch_kernels::error::{Error, Result};
 use rustorch_kernels::ops::{self, Row};
+use rustorch_kernels::profile;
 use rustorch_kernels::view::{Attrs, View};
 use smallvec::SmallVec;
 
@@ -46,26 +47,23 @@ pub unsafe fn run(program: &Program, memory: Memory<'_>, random: Random) -> Resu
             Place::Dead => std::ptr::null_mut(),
         }
     };
-    for instruction in &program.instructions {
+    for (at, instruction) in program.instructions.iter().enumerate() {
         // SAFETY: recording checked every operand against its buffer; the caller promised the buffers.
-        let done = unsafe {
+        let launch = || unsafe {
             match &instruction.kernel {
                 Kernel::Row(row) => launch(row, instruction, base, random),
                 Kernel::Fused(fused) => launch_fused(fused, instruction, base),
             }
         };
+        let done = if profile::is_on() { profile::within(program.source(at), launch) } else { launch() };
         done.map_err(|error| named(error, program, instruction.origin))?;
     }
     Ok(())
 }
 
-unsafe fn launch(
-    row: &Row,
-    instruction: &Instruction,
-    base: impl Fn(&Operand) -> *mut u8,
-    random: Random,
-) -> Result<()> {
-    let mut views: SmallVec<[View<'_>; 8]> = SmallVec::with_capacity(instruction.operands.len());
+/// The instruction's operands in the memory of this run.
+unsafe fn views(instruction: &Instruction, base: impl Fn(&Operand) -> *mut u8) -> SmallVec<[View<'_>; 8]> {
+    let mut views = SmallVec::with_capacity(instruction.operands.len());
     for operand in &instruction.operands {
         views.push(if operand.present {
             let data = base(operand).wrapping_add(operand.offset);
@@ -75,6 +73,17 @@ unsafe fn launch(
             View::absent()
         });
     }
+    views
+}
+
+unsafe fn launch(
+    row: &Row,
+    instruction: &Instruction,
+    base: impl Fn(&Operand) -> *mut u8,
+    random: Random,
+) -> Result<()> {
+    // SAFETY: the caller's promise.
+    let views = unsafe { views(instruction, base) };
     let mut ints: SmallVec<[i64; 16]> = SmallVec::from_slice(&instruction.ints);
     if row.random {
         ints[0] = random.seed as i64;
@@ -88,7 +97,14 @@ unsafe fn launch_fused(fused: &Fused, instruction: &Instruction, base: impl Fn(&
     let bases: SmallVec<[*mut u8; 16]> =
         instruction.operands.iter().map(|operand| base(operand).wrapping_add(operand.offset)).collect();
     // SAFETY: the caller's promise.
-    unsafe { ready.run(&bases) }
+    let run = || unsafe { ready.run(&bases) };
+    if !profile::is_on() {
+        return run();
+    }
+    // SAFETY: the caller's promise.
+    let views = unsafe { views(instruction, base) };
+    let flops = || (fused.operations() * ready.numel) as u64;
+    profile::timed(instruction.name(), &views, run, || fused.outputs, |_, _| flops())
 }
 
 #[cold]

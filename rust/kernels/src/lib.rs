@@ -23,6 +23,7 @@ pub mod norm;
 pub mod ops;
 pub mod optim;
 pub mod pool;
+pub mod profile;
 pub mod random;
 pub mod reduce;
 pub mod resample;

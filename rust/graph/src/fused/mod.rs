@@ -67,12 +67,22 @@ pub struct Fused {
     pub outputs: usize,
     /// The names of the rows that it came from, in order.
     pub parts: Vec<&'static str>,
+    /// The graph's nodes that they came from, in order and each once: indices into
+    /// [`crate::program::Program::origins`].
+    pub origins: Vec<usize>,
     ready: Option<Arc<Ready>>,
 }
 
 impl Fused {
-    pub fn new(values: Vec<DType>, steps: Vec<Step>, outputs: usize, parts: Vec<&'static str>) -> Self {
-        Self { values, steps, outputs, parts, ready: None }
+    pub fn new(values: Vec<DType>, steps: Vec<Step>, outputs: usize, parts: Vec<(&'static str, usize)>) -> Self {
+        let (parts, mut origins): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        origins.dedup();
+        Self { values, steps, outputs, parts, origins, ready: None }
+    }
+
+    /// Operations on each element.
+    pub fn operations(&self) -> usize {
+        self.steps.iter().filter(|step| matches!(step, Step::Apply { .. })).count()
     }
 
     /// Lays out what a run needs, for operands of these shapes.

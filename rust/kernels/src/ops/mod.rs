@@ -1,5 +1,6 @@
 //! The op table and the one way to reach a kernel.
 
+pub mod flops;
 pub mod row;
 mod table;
 
@@ -7,6 +8,7 @@ pub use row::{Entry, Expression, Outputs, Row};
 pub use table::{OPS, Op};
 
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::validate;
 use crate::view::{Attrs, View};
 
@@ -35,9 +37,15 @@ pub fn check(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
 
 /// As `launch`, for operands that were checked when their graph was captured.
 pub fn run(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
-    let done = match row.entry {
+    let run = || match row.entry {
         Entry::Kernel(run) => run(views, attrs),
         Entry::Pointwise(expression) => crate::loops::pointwise::launch(expression, views, attrs),
+    };
+    let done = if profile::is_on() {
+        let outputs = || row.outputs.count(attrs).unwrap_or(0);
+        profile::timed(row.name, views, run, outputs, |written, read| (row.flops)(written, read, attrs))
+    } else {
+        run()
     };
     done.map_err(|error| refusal(error, row, views))
 }

@@ -7,6 +7,7 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::isa::Level;
 use crate::lanes::compiled_for;
+use crate::ops::flops::Flops;
 use crate::view::{Attrs, View};
 
 /// One op.
@@ -18,6 +19,8 @@ pub struct Row {
     pub in_place: bool,
     /// Draws from the generator: `ints[0]` is the seed and `ints[1]` the offset.
     pub random: bool,
+    /// What a profile counts.
+    pub flops: Flops,
 }
 
 pub enum Entry {
@@ -187,7 +190,7 @@ macro_rules! table {
         )*}
         kernels {$(
             $(#[doc = $kernel_doc:literal])*
-            $kernel:ident = $path:path, outputs $outputs:tt $(, $flag:ident)*;
+            $kernel:ident = $path:path, outputs $outputs:tt $(, $flag:ident $($rule:ident)?)*;
         )*}
     ) => {
         /// Every op, in the table's order.
@@ -220,13 +223,15 @@ macro_rules! table {
                 outputs: Outputs::Count(1),
                 in_place: true,
                 random: false,
+                flops: flops::element,
             },)*
             $(Row {
                 name: stringify!($kernel),
                 entry: Entry::Kernel($path),
                 outputs: table!(@outputs $outputs),
-                in_place: table!(@in_place $($flag)*),
-                random: table!(@random $($flag)*),
+                in_place: table!(@in_place $(($flag $($rule)?))*),
+                random: table!(@random $(($flag $($rule)?))*),
+                flops: table!(@flops $(($flag $($rule)?))*),
             },)*
         ];
     };
@@ -236,11 +241,14 @@ macro_rules! table {
     (@outputs first_int) => { Outputs::FirstInt };
     (@outputs $count:literal) => { Outputs::Count($count) };
     (@random) => { false };
-    (@random random $($rest:ident)*) => { true };
-    (@random $other:ident $($rest:ident)*) => { table!(@random $($rest)*) };
+    (@random (random) $($rest:tt)*) => { true };
+    (@random $other:tt $($rest:tt)*) => { table!(@random $($rest)*) };
     (@in_place) => { false };
-    (@in_place in_place $($rest:ident)*) => { true };
-    (@in_place $other:ident $($rest:ident)*) => { table!(@in_place $($rest)*) };
+    (@in_place (in_place) $($rest:tt)*) => { true };
+    (@in_place $other:tt $($rest:tt)*) => { table!(@in_place $($rest)*) };
+    (@flops) => { flops::none };
+    (@flops (flops $rule:ident) $($rest:tt)*) => { flops::$rule };
+    (@flops $other:tt $($rest:tt)*) => { table!(@flops $($rest)*) };
     (@divides) => { false };
     (@divides divides) => { true };
     (@apply $name:ident $arity:tt float ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {

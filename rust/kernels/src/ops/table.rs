@@ -19,10 +19,12 @@
 //! - `where`: for inputs outside of what the branch-free expression is right for.
 //! - `scalars`: the overload's `Scalar`, `float` and `bool` arguments (in order) as `[T; 4]`.
 //!
-//! A kernel row names the function of its file and how many of its first views it writes. `random`:
-//! it draws from the generator. `in_place`: what it writes may be an input; a launch refuses that of
-//! other kernels (pointwise ops all may).
+//! A kernel row names the function of its file and how many of its first views it writes. After it:
+//! `random` where it draws from the generator; `in_place` where what it writes may be an input (a
+//! launch refuses that of other kernels; pointwise ops all may); and `flops` with the rule of
+//! `flops.rs` by which a profile counts its arithmetic; a row without one only moves elements.
 
+use super::flops;
 use super::row::{Apply, Block, Entry, Expression, Outputs, Row, SCALARS, table};
 use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
@@ -261,39 +263,39 @@ table! {
         /// `[out]` of one dimension: `start + i * step`. Ints (for integers) or floats (for floats): start, step.
         arange = crate::loops::fill::arange, outputs 1;
         /// Matrix product: `[out, a, b]`, 2-D.
-        matmul = crate::matmul::matmul, outputs 1;
+        matmul = crate::matmul::matmul, outputs 1, flops product;
         /// Products in a batch: `[out, a, b]`, 3-D.
-        batch_matmul = crate::matmul::batch_matmul, outputs 1;
+        batch_matmul = crate::matmul::batch_matmul, outputs 1, flops product;
         /// `beta * input + alpha * a @ b`: `[out, input, a, b]`, 2-D or 3-D; ints and floats: beta, alpha.
-        addmm = crate::matmul::addmm, outputs 1, in_place;
+        addmm = crate::matmul::addmm, outputs 1, in_place, flops product;
         /// Convolution: `[out, input, weight, bias?]`. Ints of every convolution: spatial rank, then
         /// stride, padding, dilation for each spatial dimension, then groups.
-        conv_forward = crate::conv::forward, outputs 1;
+        conv_forward = crate::conv::forward, outputs 1, flops convolve;
         /// `[grad_input, grad_output, weight, bias?]`; also a transposed convolution, with its bias.
-        conv_input_grad = crate::conv::input_grad, outputs 1;
+        conv_input_grad = crate::conv::input_grad, outputs 1, flops convolve_input;
         /// `[grad_weight, input, grad_output]`.
-        conv_weight_grad = crate::conv::weight_grad, outputs 1;
+        conv_weight_grad = crate::conv::weight_grad, outputs 1, flops convolve_weight;
         /// `[grad_bias, grad_output]`.
-        conv_bias_grad = crate::conv::bias_grad, outputs 1;
+        conv_bias_grad = crate::conv::bias_grad, outputs 1, flops once;
 
         /// Scaled dot-product attention: `[out, logsumexp, query, key, value, mask?]`; ints `[0, 0, causal]`,
         /// floats `[scale]`.
-        attention = crate::attention::attention, outputs 2;
+        attention = crate::attention::attention, outputs 2, flops attend;
         /// `[out, logsumexp, state (two i64), query, key, value, mask?]`; ints `[seed, offset, causal]`,
         /// floats `[scale, p]`. Words: one a pair of query and key, the queries rounded up to four.
-        attention_dropout = crate::attention::attention_dropout, outputs 3, random;
+        attention_dropout = crate::attention::attention_dropout, outputs 3, random, flops attend;
         /// `[grad_query, grad_key, grad_value, grad_mask?, grad_out, query, key, value, mask?, out,
         /// logsumexp, seed?, offset?]`; ints `[0, 0, causal]`, floats `[scale, p]`.
-        attention_backward = crate::attention::attention_backward, outputs 4;
+        attention_backward = crate::attention::attention_backward, outputs 4, flops attend_backward;
 
         /// `[hy, cy, activations, input_gates, hidden_gates, cx, input_bias?, hidden_bias?]`.
-        lstm_cell = crate::rnn::lstm_cell, outputs 3;
+        lstm_cell = crate::rnn::lstm_cell, outputs 3, flops once;
         /// `[grad_gates, grad_cx, grad_hy?, grad_cy?, cx, cy, activations]`.
-        lstm_cell_backward = crate::rnn::lstm_cell_backward, outputs 2;
+        lstm_cell_backward = crate::rnn::lstm_cell_backward, outputs 2, flops once;
         /// `[hy, saved, input_gates, hidden_gates, hx, input_bias?, hidden_bias?]`.
-        gru_cell = crate::rnn::gru_cell, outputs 2;
+        gru_cell = crate::rnn::gru_cell, outputs 2, flops once;
         /// `[grad_input_gates, grad_hidden_gates, grad_hx, grad_hy, saved]`.
-        gru_cell_backward = crate::rnn::gru_cell_backward, outputs 3;
+        gru_cell_backward = crate::rnn::gru_cell_backward, outputs 3, flops once;
 
         /// Concatenates: `[out, inputs...]`, ints `[dim]`; inputs are cast to `out`'s dtype.
         cat = crate::cat::launch, outputs 1;
@@ -307,26 +309,26 @@ table! {
         /// `[out, weight, indices]`.
         embedding = crate::index::embedding, outputs 1;
         /// `[grad_weight, grad, indices]`, ints `[padding_idx (negative: none), scale_grad_by_freq]`.
-        embedding_backward = crate::index::embedding_backward, outputs 1;
+        embedding_backward = crate::index::embedding_backward, outputs 1, flops once;
         /// `[out, offset2bag, bag_size, max_indices?, weight, indices, offsets, per_sample_weights?]`, ints
         /// `[mode (0 sum, 1 mean, 2 max), include_last_offset, padding_idx]`.
-        embedding_bag = crate::index::embedding_bag, outputs 4;
+        embedding_bag = crate::index::embedding_bag, outputs 4, flops once;
         /// `[grad_weight, grad, indices, offset2bag, bag_size, max_indices?, per_sample_weights?]`, ints
         /// `[mode, scale_grad_by_freq, padding_idx]`.
-        embedding_bag_backward = crate::index::embedding_bag_backward, outputs 1;
+        embedding_bag_backward = crate::index::embedding_bag_backward, outputs 1, flops once;
         /// `[grad_weights, grad, weight, indices, offset2bag]`, ints `[padding_idx]`.
-        embedding_bag_weights_backward = crate::index::embedding_bag_weights_backward, outputs 1;
+        embedding_bag_weights_backward = crate::index::embedding_bag_weights_backward, outputs 1, flops once;
         /// `[weight, indices]`, floats `[max_norm, p]`.
-        embedding_renorm = crate::index::embedding_renorm, outputs 1;
+        embedding_renorm = crate::index::embedding_renorm, outputs 1, flops once;
         /// `[self, index, src]`, ints `[dim]`.
         scatter = crate::index::scatter, outputs 1;
         /// `[self, index]`, ints `[dim, value]`, floats `[value]`.
         scatter_value = crate::index::scatter_value, outputs 1;
         /// `[self, index, src]`, ints `[dim, reduction, include_self]`; reductions are 0 sum,
         /// 1 prod, 2 mean, 3 amax, 4 amin.
-        scatter_reduce = crate::index::scatter_reduce, outputs 1;
+        scatter_reduce = crate::index::scatter_reduce, outputs 1, flops once;
         /// `[self, index, source]`, ints `[dim, alpha]`, floats `[alpha]`.
-        index_add = crate::index::index_add, outputs 1;
+        index_add = crate::index::index_add, outputs 1, flops once;
         /// `[self, index, source]`, ints `[dim]`.
         index_copy = crate::index::index_copy, outputs 1;
         /// `[self, index]`, ints `[dim, value]`, floats `[value]`.
@@ -334,7 +336,7 @@ table! {
         /// `[self, values, indices...]`, absent for a full slice; ints `[accumulate]`.
         index_put = crate::index::index_put, outputs 1;
         /// `[count (one i64), self]`.
-        count_true = crate::index::count_true, outputs 1;
+        count_true = crate::index::count_true, outputs 1, flops once;
         /// `[out (i64, count × rank), self]`.
         nonzero = crate::index::nonzero, outputs 1;
         /// `[out (1-D), self, mask]`, self and mask of one shape.
@@ -374,153 +376,153 @@ table! {
         /// replacement]`. Words: 2 a sample with replacement, 2 a category without.
         multinomial = crate::random::multinomial, outputs 1, random;
         /// `[out, mask (bool), input]`, floats `[p]`. Words: 1.
-        dropout = crate::random::dropout, outputs 2, random;
+        dropout = crate::random::dropout, outputs 2, random, flops once;
         /// `[grad_in, grad, mask (bool)]`, floats `[scale]`.
-        dropout_backward = crate::random::dropout_backward, outputs 1;
+        dropout_backward = crate::random::dropout_backward, outputs 1, flops once;
 
         /// `[out, indices (i64), self]`, ints `[kernel, stride, padding, dilation]`, (height, width)
         /// each.
-        max_pool2d = crate::pool::max, outputs 2;
+        max_pool2d = crate::pool::max, outputs 2, flops once;
         /// `[grad_in, grad_out, indices]`.
-        max_pool2d_backward = crate::pool::max_backward, outputs 1;
+        max_pool2d_backward = crate::pool::max_backward, outputs 1, flops once;
         /// `[out, self]`, ints `[kernel, stride, padding ((height, width) each), count_include_pad,
         /// divisor_override (0: none)]`.
-        avg_pool2d = crate::pool::average, outputs 1;
+        avg_pool2d = crate::pool::average, outputs 1, flops once;
         /// `[grad_in, grad_out]`, ints as avg_pool2d's.
-        avg_pool2d_backward = crate::pool::average_backward, outputs 1;
+        avg_pool2d_backward = crate::pool::average_backward, outputs 1, flops once;
         /// `[out, self]`.
-        adaptive_avg_pool2d = crate::pool::adaptive_average, outputs 1;
+        adaptive_avg_pool2d = crate::pool::adaptive_average, outputs 1, flops once;
         /// `[grad_in, grad_out]`.
-        adaptive_avg_pool2d_backward = crate::pool::adaptive_average_backward, outputs 1;
+        adaptive_avg_pool2d_backward = crate::pool::adaptive_average_backward, outputs 1, flops once;
 
         /// `[out, indices (i64), self]`, ints `[kernel, stride, padding, dilation]`, (depth, height,
         /// width) each.
-        max_pool3d = crate::pool::max_pool3d, outputs 2;
+        max_pool3d = crate::pool::max_pool3d, outputs 2, flops once;
         /// `[out, indices (i64), self]`, ints `[spatial dimensions]`.
-        adaptive_max_pool = crate::pool::adaptive_max, outputs 2;
+        adaptive_max_pool = crate::pool::adaptive_max, outputs 2, flops once;
         /// `[out, indices (i64), self, samples]`, ints: the kernel.
-        fractional_max_pool = crate::pool::fractional_max, outputs 2;
+        fractional_max_pool = crate::pool::fractional_max, outputs 2, flops once;
         /// `[out, self, indices (i64)]`, ints `[spatial dimensions, add]`: zeros, and each value at its
         /// index in its plane.
         unpool = crate::pool::unpool, outputs 1;
         /// `[out, self]`, ints `[kernel, stride, padding (each dimension's), count_include_pad,
         /// divisor_override (0: none)]`.
-        average_windows = crate::resample::average_windows, outputs 1;
+        average_windows = crate::resample::average_windows, outputs 1, flops once;
         /// `[grad_in, grad_out]`, ints as average_windows'.
-        average_windows_backward = crate::resample::average_windows_backward, outputs 1;
+        average_windows_backward = crate::resample::average_windows_backward, outputs 1, flops once;
         /// `[out, self]`, ints `[spatial dimensions]`.
-        adaptive_average = crate::resample::adaptive_average, outputs 1;
+        adaptive_average = crate::resample::adaptive_average, outputs 1, flops once;
         /// `[grad_in, grad_out]`, ints `[spatial dimensions]`.
-        adaptive_average_backward = crate::resample::adaptive_average_backward, outputs 1;
+        adaptive_average_backward = crate::resample::adaptive_average_backward, outputs 1, flops once;
         /// `[out, self]`, ints `[mode, align_corners]`, floats: each spatial dimension's scale, or 0.
-        upsample = crate::resample::upsample, outputs 1;
+        upsample = crate::resample::upsample, outputs 1, flops once;
         /// `[grad_in, grad_out]`, scalars as upsample's.
-        upsample_backward = crate::resample::upsample_backward, outputs 1;
+        upsample_backward = crate::resample::upsample_backward, outputs 1, flops once;
         /// `[out, self]`, ints `[reflect (else replicate), elements before the first of each dimension]`.
         pad = crate::resample::pad, outputs 1;
         /// `[grad_in, grad_out]`, ints as pad's.
-        pad_backward = crate::resample::pad_backward, outputs 1;
+        pad_backward = crate::resample::pad_backward, outputs 1, flops once;
 
         /// `[out, input, grid]`, ints `[interpolation (0 linear, 1 nearest, 2 cubic), padding (0 zeros, 1
         /// border, 2 reflection), align_corners]`.
-        grid_sample = crate::grid_sample::grid_sample, outputs 1;
+        grid_sample = crate::grid_sample::grid_sample, outputs 1, flops once;
         /// `[grad_input?, grad_grid?, grad_out, input, grid]`, ints as grid_sample's.
-        grid_sample_backward = crate::grid_sample::grid_sample_backward, outputs 2;
+        grid_sample_backward = crate::grid_sample::grid_sample_backward, outputs 2, flops once;
         /// `[columns, images]`, ints `[kernel, dilation, padding, stride]`, (height, width) each.
         im2col = crate::unfold::im2col, outputs 1;
         /// `[images, columns]`, ints as im2col's.
-        col2im = crate::unfold::col2im, outputs 1;
+        col2im = crate::unfold::col2im, outputs 1, flops once;
 
         // One step over lists. `written` counts the views that are written: every list but the
         // gradients' is, and theirs comes last among the written ones where they are unscaled.
         /// Parameters, [momentum buffers,] gradients; ints `[written, nesterov, maximize,
         /// is_first_step]`, floats `[lr, momentum, dampening, weight_decay, grad_scale (0: none)]`.
-        fused_sgd = crate::optim::sgd, outputs first_int;
+        fused_sgd = crate::optim::sgd, outputs first_int, flops update;
         /// Parameters, moments, second moments, [their maxima,] gradients; ints `[written, amsgrad,
         /// maximize, decoupled (AdamW)]`, floats `[lr, beta1, beta2, weight_decay, eps, grad_scale
         /// (0: none)]`, then each tensor's step.
-        fused_adam = crate::optim::adam, outputs first_int;
+        fused_adam = crate::optim::adam, outputs first_int, flops update;
         /// Parameters, sums of squares, gradients; ints `[written, maximize]`, floats `[lr,
         /// lr_decay, weight_decay, eps, grad_scale (0: none)]`, then each tensor's step.
-        fused_adagrad = crate::optim::adagrad, outputs first_int;
+        fused_adagrad = crate::optim::adagrad, outputs first_int, flops update;
         /// Gradients, found_inf, inv_scale; ints `[written]`.
-        amp_unscale = crate::optim::unscale, outputs first_int;
+        amp_unscale = crate::optim::unscale, outputs first_int, flops once;
         /// Scale, growth_tracker, found_inf; ints `[growth_interval]`, floats `[growth_factor,
         /// backoff_factor]`.
         amp_update_scale = crate::optim::update_scale, outputs 2;
 
         // Reductions: the input's rank is kept, reduced dimensions have size one.
         /// `[output, input]`
-        sum = crate::reduce::sum, outputs 1;
+        sum = crate::reduce::sum, outputs 1, flops once;
         /// `[output, input]`
-        mean = crate::reduce::mean, outputs 1;
+        mean = crate::reduce::mean, outputs 1, flops once;
         /// `[output, input]`
-        prod = crate::reduce::prod, outputs 1;
+        prod = crate::reduce::prod, outputs 1, flops once;
         /// `[output, input]`
-        amax = crate::reduce::amax, outputs 1;
+        amax = crate::reduce::amax, outputs 1, flops once;
         /// `[output, input]`
-        amin = crate::reduce::amin, outputs 1;
+        amin = crate::reduce::amin, outputs 1, flops once;
         /// `[output, input]`
-        any = crate::reduce::any, outputs 1;
+        any = crate::reduce::any, outputs 1, flops once;
         /// `[output, input]`
-        all = crate::reduce::all, outputs 1;
+        all = crate::reduce::all, outputs 1, flops once;
         /// `[output, input]`
-        count_nonzero = crate::reduce::count_nonzero, outputs 1;
+        count_nonzero = crate::reduce::count_nonzero, outputs 1, flops once;
         /// `[values, positions, input]`, either output may be absent
-        max_position = crate::reduce::max_position, outputs 2;
+        max_position = crate::reduce::max_position, outputs 2, flops once;
         /// `[values, positions, input]`, either output may be absent
-        min_position = crate::reduce::min_position, outputs 2;
+        min_position = crate::reduce::min_position, outputs 2, flops once;
         /// `[variance, mean, input]`, either output may be absent; ints `[root]`, floats `[correction]`
-        variance = crate::reduce::variance, outputs 2;
+        variance = crate::reduce::variance, outputs 2, flops once;
         /// `[output, input]`; floats `[p]`
-        norm = crate::reduce::norm, outputs 1;
+        norm = crate::reduce::norm, outputs 1, flops once;
         /// `[output, input]`; ints `[dim]`
-        cumsum = crate::reduce::cumsum, outputs 1, in_place;
+        cumsum = crate::reduce::cumsum, outputs 1, in_place, flops once;
         /// `[output, input]`; ints `[dim]`
-        cumprod = crate::reduce::cumprod, outputs 1, in_place;
+        cumprod = crate::reduce::cumprod, outputs 1, in_place, flops once;
 
         /// `[output, input]`; ints `[dim, log]`
-        softmax = crate::softmax::softmax, outputs 1;
+        softmax = crate::softmax::softmax, outputs 1, flops normalise;
         /// `[grad_input, grad_output, output]`; ints `[dim, log]`
-        softmax_backward = crate::softmax::softmax_backward, outputs 1;
+        softmax_backward = crate::softmax::softmax_backward, outputs 1, flops normalise;
         /// `[output, save_mean?, save_invstd?, running_mean?, running_var?, input, weight?, bias?]`;
         /// ints `[training]`, floats `[momentum, eps]`
-        batch_norm = crate::norm::batch_norm, outputs 5;
+        batch_norm = crate::norm::batch_norm, outputs 5, flops normalise;
         /// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, weight?, mean, spread]`;
         /// ints `[training]`, floats `[eps]`; spread is the saved inverse deviation, or the running variance
-        batch_norm_backward = crate::norm::batch_norm_backward, outputs 3;
+        batch_norm_backward = crate::norm::batch_norm_backward, outputs 3, flops normalise;
         /// `[output, mean, rstd, input, weight?, bias?]`; ints `[groups]`, floats `[eps]`
-        group_norm = crate::norm::group_norm, outputs 3;
+        group_norm = crate::norm::group_norm, outputs 3, flops normalise;
         /// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, mean, rstd, weight?]`; ints `[groups]`
-        group_norm_backward = crate::norm::group_norm_backward, outputs 3;
+        group_norm_backward = crate::norm::group_norm_backward, outputs 3, flops normalise;
         /// `[output, mean, rstd, input, weight?, bias?]`, input `[M, N]`; floats `[eps]`
-        layer_norm = crate::norm::layer_norm, outputs 3;
+        layer_norm = crate::norm::layer_norm, outputs 3, flops normalise;
         /// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, mean, rstd, weight?]`
-        layer_norm_backward = crate::norm::layer_norm_backward, outputs 3;
+        layer_norm_backward = crate::norm::layer_norm_backward, outputs 3, flops normalise;
         /// `[output, total_weight, input, target, weight?]`; ints `[reduction, ignored class]`
-        nll_loss = crate::loss::nll_loss, outputs 2;
+        nll_loss = crate::loss::nll_loss, outputs 2, flops once;
         /// `[grad_input, grad_output, target, weight?, total_weight]`; ints `[reduction, ignored class]`
-        nll_loss_backward = crate::loss::nll_loss_backward, outputs 1;
+        nll_loss_backward = crate::loss::nll_loss_backward, outputs 1, flops once;
         /// `[out, input, target, weight?]`; ints `[p, reduction]`, floats `[margin]`
-        multi_margin = crate::loss::multi_margin, outputs 1;
+        multi_margin = crate::loss::multi_margin, outputs 1, flops once;
         /// `[grad_input, grad, input, target, weight?]`; scalars as multi_margin's
-        multi_margin_backward = crate::loss::multi_margin_backward, outputs 1;
+        multi_margin_backward = crate::loss::multi_margin_backward, outputs 1, flops once;
         /// `[out, is_target, input, target]`; ints `[reduction]`
-        multilabel_margin = crate::loss::multilabel_margin, outputs 2;
+        multilabel_margin = crate::loss::multilabel_margin, outputs 2, flops once;
         /// `[grad_input, grad, input, target]`; ints `[reduction]`
-        multilabel_margin_backward = crate::loss::multilabel_margin_backward, outputs 1;
+        multilabel_margin_backward = crate::loss::multilabel_margin_backward, outputs 1, flops once;
         /// `[loss, log_alpha, log_probs, targets]`; ints `[blank, zero_infinity, steps of each sample,
         /// labels of each sample]`
-        ctc_loss = crate::loss::ctc_loss, outputs 2;
+        ctc_loss = crate::loss::ctc_loss, outputs 2, flops once;
         /// `[grad_log_probs, grad, log_probs, targets, loss, log_alpha]`; ints as ctc_loss'
-        ctc_loss_backward = crate::loss::ctc_loss_backward, outputs 1;
+        ctc_loss_backward = crate::loss::ctc_loss_backward, outputs 1, flops once;
         /// `[out, x1, x2]`, `[batch, rows, width]` each; floats `[p]`
-        cdist = crate::distance::cdist, outputs 1;
+        cdist = crate::distance::cdist, outputs 1, flops distance;
         /// `[grad_x1, grad, x1, x2, distances]`; floats `[p]`
-        cdist_backward = crate::distance::cdist_backward, outputs 1;
+        cdist_backward = crate::distance::cdist_backward, outputs 1, flops distance_backward;
         /// `[out, self]`, of `[1, rows, width]`; floats `[p]`
-        pdist = crate::distance::pdist, outputs 1;
+        pdist = crate::distance::pdist, outputs 1, flops distance;
         /// `[grad_self, grad, self, distances]`; floats `[p]`
-        pdist_backward = crate::distance::pdist_backward, outputs 1;
+        pdist_backward = crate::distance::pdist_backward, outputs 1, flops distance_backward;
     }
 }

@@ -127,7 +127,7 @@ pub fn build(
     if outputs == 0 {
         return None;
     }
-    let parts = instructions.iter().map(|instruction| part(instruction)).collect();
+    let parts = instructions.iter().map(|instruction| (part(instruction), instruction.origin)).collect();
     let fused = Fused::new(builder.values, builder.steps, outputs, parts);
     Some(Instruction {
         kernel: Kernel::Fused(Box::new(fused)),
