@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from . import conv, gemm, overhead, pointwise, render, training
+from . import conv, fusion, gemm, overhead, pointwise, render, training
 from .harness import QUICK, Effort, Result, measure
 
 BENCHES = {
@@ -15,6 +15,7 @@ BENCHES = {
     "gemm": gemm.cases,
     "conv": conv.cases,
     "pointwise": pointwise.cases,
+    "fusion": fusion.cases,
     "training": training.cases,
 }
 
@@ -24,7 +25,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=BENCHES, default=list(BENCHES), help="these benches alone")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--quick", action="store_true", help="few cases and samples: to see that it runs")
-    parser.add_argument("--inductor", action="store_true", help="Inductor as another arm of the training step")
+    parser.add_argument("--inductor", action="store_true", help="Inductor as another arm, where compiled code is measured")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every result there")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="rewrite the tables of this page")
     return parser.parse_args(given)
@@ -48,7 +49,7 @@ def main(given: list[str] | None = None) -> int:
     results: list[Result] = []
     print(f"{'case':<52} t {'arm':<24} {'best µs':>12} {'median µs':>12} {'ratio':>8} {'(median)':>8}")
     for name in options.only:
-        more = {"inductor": options.inductor} if name == "training" else {}
+        more = {"inductor": options.inductor} if name in ("fusion", "training") else {}
         for case in BENCHES[name](options.quick, **more):
             for threads in options.threads:
                 for result in measure(case, threads, effort):

@@ -37,7 +37,7 @@ pub struct Buffer {
 
 /// A strided view of a buffer. An absent operand has no buffer and is not `present`; an empty
 /// tensor's operand has no buffer and is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Operand {
     pub present: bool,
     pub buffer: Option<BufferId>,
@@ -169,6 +169,26 @@ impl Program {
         written.sort_unstable();
         written.dedup();
         written
+    }
+
+    /// The instructions that write each buffer, one entry a written operand.
+    pub fn writes(&self) -> Vec<Vec<usize>> {
+        self.touching(Instruction::written)
+    }
+
+    /// The instructions that read each buffer.
+    pub fn readers(&self) -> Vec<Vec<usize>> {
+        self.touching(Instruction::read)
+    }
+
+    fn touching(&self, operands: impl Fn(&Instruction) -> &[Operand]) -> Vec<Vec<usize>> {
+        let mut touching = vec![Vec::new(); self.buffers.len()];
+        for (at, instruction) in self.instructions.iter().enumerate() {
+            for buffer in operands(instruction).iter().filter_map(|operand| operand.buffer) {
+                touching[buffer].push(at);
+            }
+        }
+        touching
     }
 
     /// The program as text, for snapshots and for reading: one line a buffer, one an instruction.

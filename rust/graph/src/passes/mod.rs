@@ -1,5 +1,7 @@
 //! The passes, in order. Each is a file, and rewrites a program into one that computes the same.
 
+pub mod common;
+pub mod constants;
 pub mod dead_code;
 mod dependencies;
 pub mod fuse;
@@ -9,6 +11,8 @@ use crate::program::Program;
 /// Every pass, then the memory plan.
 pub fn optimise(program: &mut Program) {
     dead_code::run(program);
+    constants::run(program);
+    common::run(program);
     fuse::run(program);
     dead_code::run(program);
     crate::plan::run(program);

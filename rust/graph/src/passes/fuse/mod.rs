@@ -16,7 +16,7 @@ pub fn run(program: &mut Program) {
     let members: Vec<Option<Member>> = program.instructions.iter().map(Member::of).collect();
     let dependencies = Dependencies::of(program);
     let groups = Groups::new(&members, &dependencies);
-    let readers = readers(program);
+    let readers = program.readers();
     let mut instructions = Vec::with_capacity(program.instructions.len());
     let order = groups.in_order();
     debug_assert_eq!(order.iter().map(|group| group.members.len()).sum::<usize>(), members.len(), "a cycle of groups");
@@ -48,17 +48,6 @@ fn fused(
         fused.prepare(&instruction.operands).ok()?;
     }
     Some(Some(instruction))
-}
-
-/// The instructions that read each buffer.
-fn readers(program: &Program) -> Vec<Vec<usize>> {
-    let mut readers = vec![Vec::new(); program.buffers.len()];
-    for (at, instruction) in program.instructions.iter().enumerate() {
-        for buffer in instruction.read().iter().filter_map(|operand| operand.buffer) {
-            readers[buffer].push(at);
-        }
-    }
-    readers
 }
 
 /// Whether the caller, or an instruction outside of the group, reads what the group leaves there.

@@ -1,0 +1,111 @@
+//! The passes one by one: the text of a program before and after each.
+
+mod captured;
+
+use captured::{begin, execute, finish, view};
+use rustorch_graph::program::Program;
+use rustorch_graph::{passes, plan, record};
+use rustorch_kernels::dtype::DType;
+use rustorch_kernels::ops::Op;
+use rustorch_kernels::view::{Attrs, View};
+
+const COUNT: i64 = 100;
+const BYTES: usize = 4 * COUNT as usize;
+
+fn vector(block: usize) -> View<'static> {
+    view(block, DType::F32, &[COUNT], &[1])
+}
+
+fn apply(op: Op, out: usize, inputs: &[usize], alpha: f64) {
+    let views: Vec<_> = std::iter::once(out).chain(inputs.iter().copied()).map(vector).collect();
+    record::launch(op.row(), &views, &Attrs { ints: &[DType::F32 as i64, 1], floats: &[alpha] }).unwrap();
+}
+
+fn fill(out: usize, value: f64) {
+    record::launch(Op::fill.row(), &[vector(out)], &Attrs { ints: &[0], floats: &[value, 0.0] }).unwrap();
+}
+
+/// The instructions alone, with the dtype and sizes that all share left out.
+fn listing(program: &Program) -> String {
+    let text = program.text().replace(":float32[100]/[1]", "").replace(":float32[100]/[0]", " everywhere");
+    text.lines().filter(|line| line.contains(" = ")).map(|line| format!("{line}\n")).collect()
+}
+
+/// Runs a pass, and compares what the program computes before and after.
+fn rewritten(program: &Program, pass: fn(&mut Program)) -> Program {
+    let inputs: Vec<Vec<f32>> = (0..program.inputs)
+        .map(|input| (0..COUNT).map(|at| (at * (2 * input as i64 + 1) % 17) as f32 / 3.0 - 2.0).collect())
+        .collect();
+    let run = |mut program: Program| {
+        plan::run(&mut program);
+        let mut inputs = inputs.clone();
+        let outputs: Vec<Vec<f32>> = execute(&program, &inputs, COUNT as usize).unwrap();
+        inputs.extend(outputs);
+        inputs.iter().flatten().map(|value| value.to_bits()).collect::<Vec<_>>()
+    };
+    let mut after = program.clone();
+    pass(&mut after);
+    assert_eq!(run(program.clone()), run(after.clone()));
+    after
+}
+
+#[test]
+fn a_result_that_was_computed_before_is_read_again() {
+    begin(7, BYTES);
+    apply(Op::add, 2, &[0, 1], 1.0);
+    apply(Op::add, 3, &[0, 1], 1.0);
+    apply(Op::tanh, 4, &[2], 1.0);
+    apply(Op::tanh, 5, &[3], 1.0);
+    apply(Op::mul, 6, &[4, 5], 1.0);
+    let after = rewritten(&finish(&[0, 1], &[6]), passes::common::run);
+    let expected = "\
+b2 = add(b0, b1) ints [6, 1] floats [1.0]
+b4 = tanh(b2) ints [6, 1] floats [1.0]
+b6 = mul(b4, b4) ints [6, 1] floats [1.0]
+";
+    assert_eq!(listing(&after), expected);
+}
+
+#[test]
+fn results_that_differ_or_are_needed_twice_stay() {
+    begin(7, BYTES);
+    apply(Op::add, 2, &[0, 1], 1.0);
+    apply(Op::add, 3, &[0, 1], 2.0); // Another attribute.
+    apply(Op::add, 4, &[0, 1], 1.0); // A result of the caller's.
+    apply(Op::neg, 0, &[0], 1.0); // Writes what the others read.
+    apply(Op::add, 5, &[0, 1], 1.0);
+    apply(Op::neg, 2, &[2], 1.0); // Writes the earlier result.
+    apply(Op::mul, 6, &[2, 3], 1.0);
+    apply(Op::mul, 6, &[6, 5], 1.0);
+    let before = finish(&[0, 1], &[4, 6]);
+    let mut after = before.clone();
+    passes::common::run(&mut after);
+    assert_eq!(after.text(), before.text());
+}
+
+#[test]
+fn a_fill_that_pointwise_steps_read_becomes_a_number() {
+    begin(6, BYTES);
+    fill(1, 3.0);
+    fill(2, 0.5);
+    apply(Op::mul, 3, &[1, 2], 1.0); // Known as well.
+    apply(Op::add, 4, &[0, 3], 2.0);
+    let before = finish(&[0], &[4]);
+    let after = rewritten(&before, |program| {
+        passes::constants::run(program);
+        passes::dead_code::run(program);
+    });
+    assert_eq!(listing(&after), "b4 = add(b0, b8 everywhere) ints [6, 1] floats [2.0]\n");
+}
+
+#[test]
+fn a_fill_that_is_written_again_stays() {
+    begin(4, BYTES);
+    fill(1, 3.0);
+    apply(Op::add, 1, &[1, 0], 1.0);
+    apply(Op::mul, 2, &[0, 1], 1.0);
+    let before = finish(&[0], &[2]);
+    let mut after = before.clone();
+    passes::constants::run(&mut after);
+    assert_eq!(listing(&after), listing(&before));
+}
