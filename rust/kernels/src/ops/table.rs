@@ -419,6 +419,12 @@ table! {
         /// `[grad_in, grad_out]`, ints as pad's.
         pad_backward = crate::resample::pad_backward, outputs 1;
 
+        /// `[out, rate]`, floats of one shape. Words: 4.
+        poisson = crate::random::poisson, outputs 1, random;
+        /// `[out, count, p]`, floats of one shape. Words: 4.
+        binomial = crate::random::binomial, outputs 1, random;
+        /// `[out, shape]`, floats of one shape. Words: 4.
+        standard_gamma = crate::random::standard_gamma, outputs 1, random;
         /// `[out, input, grid]`, ints `[interpolation (0 linear, 1 nearest, 2 cubic), padding (0 zeros, 1
         /// border, 2 reflection), align_corners]`.
         grid_sample = crate::grid_sample::grid_sample, outputs 1;
