@@ -242,7 +242,7 @@ macro_rules! table {
         table!(@implement Integral $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
     };
     (@apply $name:ident $arity:tt integer ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
-        table!(@implement Integral $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
+        table!(@implement Whole $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
     };
     (@apply $name:ident $arity:tt numeric ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
         table!(@implement Number $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);

@@ -26,6 +26,8 @@ use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
 use crate::element::{Bool, Element, Float, Integral, Number};
 use crate::math::activation::Activation;
+use crate::math::special::Special;
+use crate::math::whole::Whole;
 
 table! {
     pointwise {
@@ -114,13 +116,46 @@ table! {
         atan2: binary(float) [structured: "atan2", "atan2_", "atan2.out"] = |a, b; _| a.atan2(b);
         hypot: binary(float) [structured: "hypot", "hypot_", "hypot.out"] = |a, b; _| a.hypot(b);
         logaddexp: binary(float) [structured: "logaddexp", "logaddexp.out"] = |a, b; _| a.log_add_exp(b);
-        xlogy: binary(float) [structured: "xlogy.Tensor", "xlogy_.Tensor"] =
+        logaddexp2: binary(float) [structured: "logaddexp2", "logaddexp2.out"] = |a, b; _| a.log_add_exp2(b);
+        xlogy: binary(float) [structured: "xlogy.Tensor", "xlogy_.Tensor", "xlogy.OutTensor"] =
             |a, b; _| if a == T::ZERO && !b.is_nan() { T::ZERO } else { a.mul(b.ln()) };
         /// Scalar: eps, negative where it was not given.
         logit: unary(float) = |x; s| x.logit(s[0]);
         /// Scalar: eps, negative where it was not given.
         logit_backward: binary(float) = |grad, x; s| x.logit_backward(grad, s[0]);
         /// Scalars: what NaN, infinity and minus infinity become.
+        xlog1py: binary(float) [structured: "special_xlog1py", "special_xlog1py.out"] =
+            |a, b; _| if a == T::ZERO && !b.is_nan() { T::ZERO } else { a.mul(b.ln_1p()) };
+        sinc: unary(float) [structured: "sinc", "sinc_", "sinc.out"] =
+            |x; _| x.sinc(), where x.half_turns().is_far() => x.sinc_far();
+        /// The angle of a real number: 0, pi or NaN.
+        angle: unary(float) = |x; _| x.angle();
+        /// Scalar: the number of decimals.
+        round_decimals: unary(float) [structured: "round.decimals", "round_.decimals", "round.decimals_out"] =
+            |x; s| x.round_decimals(s[0]);
+        frexp_mantissa: unary(float) = |x; _| x.frexp_mantissa();
+        frexp_exponent: unary(float) = |x; _| x.frexp_exponent();
+        /// Of a norm, what brings it down to the scalar where it is above.
+        renorm_factor: unary(float) =
+            |norm; s| if norm > s[0] { s[0].div(norm.add(T::constant(1e-7))) } else { T::ONE };
+        // Special functions.
+        lgamma: unary(float) [structured: "lgamma", "lgamma_", "lgamma.out"] = |x; _| x.lgamma();
+        digamma: unary(float) [structured: "digamma", "digamma_", "digamma.out"] = |x; _| x.digamma();
+        /// Scalar: the order.
+        polygamma: unary(float) [structured: "polygamma", "polygamma.out"] = |x; s| x.polygamma(s[0]);
+        igamma: binary(float) [structured: "igamma", "igamma_", "igamma.out"] = |a, x; _| a.igamma(x);
+        igammac: binary(float) [structured: "igammac", "igammac_", "igammac.out"] = |a, x; _| a.igammac(x);
+        zeta: binary(float) [structured: "special_zeta", "special_zeta.out"] = |x, q; _| x.zeta(q);
+        erfinv: unary(float) [structured: "erfinv", "erfinv_", "erfinv.out"] = |x; _| x.erfinv();
+        erfcx: unary(float) [structured: "special_erfcx", "special_erfcx.out"] = |x; _| x.erfcx();
+        ndtri: unary(float) [structured: "special_ndtri", "special_ndtri.out"] = |x; _| x.ndtri();
+        log_ndtr: unary(float) [structured: "special_log_ndtr", "special_log_ndtr.out"] = |x; _| x.log_ndtr();
+        i0: unary(float) [structured: "i0", "i0_", "i0.out"] = |x; _| x.i0();
+        i0e: unary(float) [structured: "special_i0e", "special_i0e.out"] = |x; _| x.i0e();
+        i1: unary(float) [structured: "special_i1", "special_i1.out"] = |x; _| x.i1();
+        i1e: unary(float) [structured: "special_i1e", "special_i1e.out"] = |x; _| x.i1e();
+        /// -x ln(x); 0 at 0.
+        entr: unary(float) [structured: "special_entr", "special_entr.out"] = |x; _| x.entr();
         nan_to_num: unary(float) = |x; s| x.nan_to_num(s[0], s[1], s[2]);
         // Tests and comparisons.
         isnan: unary(all) -> bool [plain: "isnan", "isnan.out"] = |x; _| x.is_nan();
@@ -174,6 +209,10 @@ table! {
         threshold: unary(numeric) [structured: "threshold", "threshold_", "threshold.out"] =
             |x; s| if x <= s[0] { s[1] } else { x };
         threshold_backward: binary(numeric) [structured: "threshold_backward", "threshold_backward.grad_input"] =
+        gcd: binary(integer) [structured: "gcd", "gcd_", "gcd.out"] = |a, b; _| a.gcd(b);
+        lcm: binary(integer) [structured: "lcm", "lcm_", "lcm.out"] = |a, b; _| a.lcm(b);
+        /// The neighbour of a float, on the bits of both; scalar: infinity's bits.
+        nextafter: binary(integer) = |a, b; s| a.next_after(b, s[0]);
             |grad, x; s| if x <= s[0] { T::ZERO } else { grad };
         leaky_relu: unary(float) [structured: "leaky_relu", "leaky_relu_", "leaky_relu.out"] =
             |x; s| if x > T::ZERO { x } else { x.mul(s[0]) };
@@ -263,6 +302,10 @@ table! {
         /// Products in a batch: `[out, a, b]`, 3-D.
         batch_matmul = crate::matmul::batch_matmul, outputs 1;
         /// `beta * input + alpha * a @ b`: `[out, input, a, b]`, 2-D or 3-D; ints and floats: beta, alpha.
+        /// `[out]` of one dimension, from and up to a number; floats: both. Between them integers are cut.
+        linspace = crate::loops::fill::linspace, outputs 1;
+        /// Powers of a base, whose exponents are linspace's; floats: both exponents, the base.
+        logspace = crate::loops::fill::logspace, outputs 1;
         addmm = crate::matmul::addmm, outputs 1;
         /// Convolution: `[out, input, weight, bias?]`. Ints of every convolution: spatial rank, then
         /// stride, padding, dilation for each spatial dimension, then groups.
