@@ -507,6 +507,8 @@ table! {
         amax = crate::reduce::amax, outputs 1;
         /// `[output, input]`
         amin = crate::reduce::amin, outputs 1;
+        /// `[output, input]`, floats
+        nansum = crate::reduce::nansum, outputs 1;
         /// `[output, input]`
         any = crate::reduce::any, outputs 1;
         /// `[output, input]`
@@ -529,6 +531,12 @@ table! {
         /// `[output, input]`; ints `[dim, log]`
         softmax = crate::softmax::softmax, outputs 1;
         /// `[grad_input, grad_output, output]`; ints `[dim, log]`
+        /// `[out, data, lengths (i64)]`: `[outer, segments, inner]`, `[outer, along, inner]`, `[outer,
+        /// segments]`; ints `[reduction (0 max, 1 mean, 2 min, 3 sum, 4 product), has_initial]`, floats
+        /// `[initial]`.
+        segment_reduce = crate::reduce::segment_reduce, outputs 1;
+        /// `[grad_data, grad, out, data, lengths (i64)]`, scalars as segment_reduce's.
+        segment_reduce_backward = crate::reduce::segment_reduce_backward, outputs 1;
         softmax_backward = crate::softmax::softmax_backward, outputs 1;
         /// `[output, save_mean?, save_invstd?, running_mean?, running_var?, input, weight?, bias?]`;
         /// ints `[training]`, floats `[momentum, eps]`
