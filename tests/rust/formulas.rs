@@ -36,6 +36,10 @@ fn every_formula() {
         (Op::sub, |[a, b, _], s| a - s[0] * b),
         (Op::mul, |[a, b, _], _| a * b),
         (Op::div, |[a, b, _], _| a / b),
+        (Op::add_scalar, |[a, ..], s| a + s[0]),
+        (Op::sub_scalar, |[a, ..], s| a - s[0]),
+        (Op::mul_scalar, |[a, ..], s| a * s[0]),
+        (Op::div_scalar, |[a, ..], s| a / s[0]),
         (Op::div_floor, |[a, b, _], _| (a / b).floor()),
         (Op::div_trunc, |[a, b, _], _| (a / b).trunc()),
         (Op::fmod, |[a, b, _], _| a % b),
@@ -94,10 +98,6 @@ fn every_formula() {
         (Op::hypot, |[a, b, _], _| a.hypot(b)),
         (Op::logaddexp, |[a, b, _], _| (a.exp() + b.exp()).ln()),
         (Op::xlogy, |[a, b, _], _| a * b.ln()),
-        // Where eps is above one half the bounds cross: the lower one is asked first.
-        (Op::logit, |[a, ..], s| {
-            let inside = if a < s[0] { s[0] } else { a.min(1.0 - s[0]) };
-            (inside / (1.0 - inside)).ln()
         (Op::xlog1py, |[a, b, _], _| a * b.ln_1p()),
         (Op::logaddexp2, |[a, b, _], _| (a.exp2() + b.exp2()).log2()),
         (Op::sinc, |[a, ..], _| (std::f64::consts::PI * a).sin() / (std::f64::consts::PI * a)),
@@ -111,6 +111,10 @@ fn every_formula() {
         (Op::frexp_exponent, |[a, ..], _| a.abs().log2().floor() + 1.0),
         (Op::lgamma, |[a, ..], _| libm::tgamma(a).abs().ln()),
         (Op::entr, |[a, ..], _| if a < 0.0 { f64::NEG_INFINITY } else { -a * a.ln() }),
+        // Where eps is above one half the bounds cross: the lower one is asked first.
+        (Op::logit, |[a, ..], s| {
+            let inside = if a < s[0] { s[0] } else { a.min(1.0 - s[0]) };
+            (inside / (1.0 - inside)).ln()
         }),
         (Op::heaviside, |[a, ..], _| (a > 0.0) as u8 as f64),
         (Op::where_self, |[_, b, _], _| b),

@@ -54,6 +54,20 @@ pub struct Scalars {
     pub ints: [i64; SCALARS],
 }
 
+impl Scalars {
+    /// The first scalars of a launch; missing ones are zero.
+    pub fn of(ints: &[i64], floats: &[f64]) -> Self {
+        let mut scalars = Self::default();
+        for (to, &from) in scalars.ints.iter_mut().zip(ints) {
+            *to = from;
+        }
+        for (to, &from) in scalars.floats.iter_mut().zip(floats) {
+            *to = from;
+        }
+        scalars
+    }
+}
+
 /// A scalar expression compiled for one compute type: a loop over dense blocks.
 #[derive(Clone, Copy)]
 pub struct Block {

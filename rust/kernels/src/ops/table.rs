@@ -38,6 +38,11 @@ table! {
         sub: binary(numeric) [structured: "sub.Tensor", "sub_.Tensor", "sub.out"] = |a, b; s| a.sub(s[0].mul(b));
         mul: binary(all) [structured: "mul.Tensor", "mul_.Tensor", "mul.out"] = |a, b; _| a.mul(b);
         div: binary(float) [structured: "div.Tensor", "div_.Tensor", "div.out"] = |a, b; _| a.div(b);
+        // By a number, for lists of tensors.
+        add_scalar: unary(numeric) = |x; s| x.add(s[0]);
+        sub_scalar: unary(numeric) = |x; s| x.sub(s[0]);
+        mul_scalar: unary(numeric) = |x; s| x.mul(s[0]);
+        div_scalar: unary(float) = |x; s| x.div(s[0]);
         div_floor: binary(numeric), divides = |a, b; _| a.div_floor(b);
         div_trunc: binary(numeric), divides = |a, b; _| a.div_trunc(b);
         /// The result has the divisor's sign, as Python's `%`.
@@ -119,11 +124,6 @@ table! {
         logaddexp2: binary(float) [structured: "logaddexp2", "logaddexp2.out"] = |a, b; _| a.log_add_exp2(b);
         xlogy: binary(float) [structured: "xlogy.Tensor", "xlogy_.Tensor", "xlogy.OutTensor"] =
             |a, b; _| if a == T::ZERO && !b.is_nan() { T::ZERO } else { a.mul(b.ln()) };
-        /// Scalar: eps, negative where it was not given.
-        logit: unary(float) = |x; s| x.logit(s[0]);
-        /// Scalar: eps, negative where it was not given.
-        logit_backward: binary(float) = |grad, x; s| x.logit_backward(grad, s[0]);
-        /// Scalars: what NaN, infinity and minus infinity become.
         xlog1py: binary(float) [structured: "special_xlog1py", "special_xlog1py.out"] =
             |a, b; _| if a == T::ZERO && !b.is_nan() { T::ZERO } else { a.mul(b.ln_1p()) };
         sinc: unary(float) [structured: "sinc", "sinc_", "sinc.out"] =
@@ -156,6 +156,11 @@ table! {
         i1e: unary(float) [structured: "special_i1e", "special_i1e.out"] = |x; _| x.i1e();
         /// -x ln(x); 0 at 0.
         entr: unary(float) [structured: "special_entr", "special_entr.out"] = |x; _| x.entr();
+        /// Scalar: eps, negative where it was not given.
+        logit: unary(float) = |x; s| x.logit(s[0]);
+        /// Scalar: eps, negative where it was not given.
+        logit_backward: binary(float) = |grad, x; s| x.logit_backward(grad, s[0]);
+        /// Scalars: what NaN, infinity and minus infinity become.
         nan_to_num: unary(float) = |x; s| x.nan_to_num(s[0], s[1], s[2]);
         // Tests and comparisons.
         isnan: unary(all) -> bool [plain: "isnan", "isnan.out"] = |x; _| x.is_nan();
@@ -204,15 +209,15 @@ table! {
         bitwise_right_shift: binary(integer) [structured:
             "bitwise_right_shift.Tensor", "bitwise_right_shift_.Tensor", "bitwise_right_shift.Tensor_out"] =
             |a, b; _| a.shift_right(b);
+        gcd: binary(integer) [structured: "gcd", "gcd_", "gcd.out"] = |a, b; _| a.gcd(b);
+        lcm: binary(integer) [structured: "lcm", "lcm_", "lcm.out"] = |a, b; _| a.lcm(b);
+        /// The neighbour of a float, on the bits of both; scalar: infinity's bits.
+        nextafter: binary(integer) = |a, b; s| a.next_after(b, s[0]);
         // Activations.
         relu: unary(numeric) [plain: "relu", "relu_", "relu.out"] = |x; _| if x < T::ZERO { T::ZERO } else { x };
         threshold: unary(numeric) [structured: "threshold", "threshold_", "threshold.out"] =
             |x; s| if x <= s[0] { s[1] } else { x };
         threshold_backward: binary(numeric) [structured: "threshold_backward", "threshold_backward.grad_input"] =
-        gcd: binary(integer) [structured: "gcd", "gcd_", "gcd.out"] = |a, b; _| a.gcd(b);
-        lcm: binary(integer) [structured: "lcm", "lcm_", "lcm.out"] = |a, b; _| a.lcm(b);
-        /// The neighbour of a float, on the bits of both; scalar: infinity's bits.
-        nextafter: binary(integer) = |a, b; s| a.next_after(b, s[0]);
             |grad, x; s| if x <= s[0] { T::ZERO } else { grad };
         leaky_relu: unary(float) [structured: "leaky_relu", "leaky_relu_", "leaky_relu.out"] =
             |x; s| if x > T::ZERO { x } else { x.mul(s[0]) };
@@ -297,15 +302,15 @@ table! {
         fill = crate::loops::fill::fill, outputs 1;
         /// `[out]` of one dimension: `start + i * step`. Ints (for integers) or floats (for floats): start, step.
         arange = crate::loops::fill::arange, outputs 1;
+        /// `[out]` of one dimension, from and up to a number; floats: both. Between them integers are cut.
+        linspace = crate::loops::fill::linspace, outputs 1;
+        /// Powers of a base, whose exponents are linspace's; floats: both exponents, the base.
+        logspace = crate::loops::fill::logspace, outputs 1;
         /// Matrix product: `[out, a, b]`, 2-D.
         matmul = crate::matmul::matmul, outputs 1;
         /// Products in a batch: `[out, a, b]`, 3-D.
         batch_matmul = crate::matmul::batch_matmul, outputs 1;
         /// `beta * input + alpha * a @ b`: `[out, input, a, b]`, 2-D or 3-D; ints and floats: beta, alpha.
-        /// `[out]` of one dimension, from and up to a number; floats: both. Between them integers are cut.
-        linspace = crate::loops::fill::linspace, outputs 1;
-        /// Powers of a base, whose exponents are linspace's; floats: both exponents, the base.
-        logspace = crate::loops::fill::logspace, outputs 1;
         addmm = crate::matmul::addmm, outputs 1;
         /// Convolution: `[out, input, weight, bias?]`. Ints of every convolution: spatial rank, then
         /// stride, padding, dilation for each spatial dimension, then groups.
@@ -414,6 +419,12 @@ table! {
         /// `[out (i64, rows × samples), weights (rows × categories)]`, ints `[seed, offset,
         /// replacement]`. Words: 2 a sample with replacement, 2 a category without.
         multinomial = crate::random::multinomial, outputs 1, random;
+        /// `[out, rate]`, floats of one shape. Words: 4.
+        poisson = crate::random::poisson, outputs 1, random;
+        /// `[out, count, p]`, floats of one shape. Words: 4.
+        binomial = crate::random::binomial, outputs 1, random;
+        /// `[out, shape]`, floats of one shape. Words: 4.
+        standard_gamma = crate::random::standard_gamma, outputs 1, random;
         /// `[out, mask (bool), input]`, floats `[p]`. Words: 1.
         dropout = crate::random::dropout, outputs 2, random;
         /// `[grad_in, grad, mask (bool)]`, floats `[scale]`.
@@ -462,12 +473,6 @@ table! {
         /// `[grad_in, grad_out]`, ints as pad's.
         pad_backward = crate::resample::pad_backward, outputs 1;
 
-        /// `[out, rate]`, floats of one shape. Words: 4.
-        poisson = crate::random::poisson, outputs 1, random;
-        /// `[out, count, p]`, floats of one shape. Words: 4.
-        binomial = crate::random::binomial, outputs 1, random;
-        /// `[out, shape]`, floats of one shape. Words: 4.
-        standard_gamma = crate::random::standard_gamma, outputs 1, random;
         /// `[out, input, grid]`, ints `[interpolation (0 linear, 1 nearest, 2 cubic), padding (0 zeros, 1
         /// border, 2 reflection), align_corners]`.
         grid_sample = crate::grid_sample::grid_sample, outputs 1;
@@ -478,6 +483,9 @@ table! {
         /// `[images, columns]`, ints as im2col's.
         col2im = crate::unfold::col2im, outputs 1;
 
+        /// Another row over lists: results, then each input's list; ints `[results, the row's id,
+        /// compute dtype, whether each tensor has a scalar of its own]` and scalars, floats: scalars.
+        foreach = crate::loops::foreach::launch, outputs first_int;
         // One step over lists. `written` counts the views that are written: every list but the
         // gradients' is, and theirs comes last among the written ones where they are unscaled.
         /// Parameters, [momentum buffers,] gradients; ints `[written, nesterov, maximize,
@@ -499,6 +507,8 @@ table! {
         // Reductions: the input's rank is kept, reduced dimensions have size one.
         /// `[output, input]`
         sum = crate::reduce::sum, outputs 1;
+        /// `[output, input]`, floats
+        nansum = crate::reduce::nansum, outputs 1;
         /// `[output, input]`
         mean = crate::reduce::mean, outputs 1;
         /// `[output, input]`
@@ -507,8 +517,6 @@ table! {
         amax = crate::reduce::amax, outputs 1;
         /// `[output, input]`
         amin = crate::reduce::amin, outputs 1;
-        /// `[output, input]`, floats
-        nansum = crate::reduce::nansum, outputs 1;
         /// `[output, input]`
         any = crate::reduce::any, outputs 1;
         /// `[output, input]`
@@ -523,6 +531,12 @@ table! {
         variance = crate::reduce::variance, outputs 2;
         /// `[output, input]`; floats `[p]`
         norm = crate::reduce::norm, outputs 1;
+        /// `[out, data, lengths (i64)]`: `[outer, segments, inner]`, `[outer, along, inner]`, `[outer,
+        /// segments]`; ints `[reduction (0 max, 1 mean, 2 min, 3 sum, 4 product), has_initial]`, floats
+        /// `[initial]`.
+        segment_reduce = crate::reduce::segment_reduce, outputs 1;
+        /// `[grad_data, grad, out, data, lengths (i64)]`, scalars as segment_reduce's.
+        segment_reduce_backward = crate::reduce::segment_reduce_backward, outputs 1;
         /// `[output, input]`; ints `[dim]`
         cumsum = crate::reduce::cumsum, outputs 1;
         /// `[output, input]`; ints `[dim]`
@@ -531,12 +545,6 @@ table! {
         /// `[output, input]`; ints `[dim, log]`
         softmax = crate::softmax::softmax, outputs 1;
         /// `[grad_input, grad_output, output]`; ints `[dim, log]`
-        /// `[out, data, lengths (i64)]`: `[outer, segments, inner]`, `[outer, along, inner]`, `[outer,
-        /// segments]`; ints `[reduction (0 max, 1 mean, 2 min, 3 sum, 4 product), has_initial]`, floats
-        /// `[initial]`.
-        segment_reduce = crate::reduce::segment_reduce, outputs 1;
-        /// `[grad_data, grad, out, data, lengths (i64)]`, scalars as segment_reduce's.
-        segment_reduce_backward = crate::reduce::segment_reduce_backward, outputs 1;
         softmax_backward = crate::softmax::softmax_backward, outputs 1;
         /// `[output, save_mean?, save_invstd?, running_mean?, running_var?, input, weight?, bias?]`;
         /// ints `[training]`, floats `[momentum, eps]`
