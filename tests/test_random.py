@@ -166,3 +166,35 @@ def test_in_place_on_a_view():
     x = on_device(torch.zeros(4, 6))
     x[:, ::2].uniform_(1, 2)
     assert (x.cpu()[:, ::2] >= 1).all() and not x.cpu()[:, 1::2].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("draw", "mean", "variance"),
+    [
+        (lambda x: torch.poisson(x.fill_(3.5)), 3.5, 3.5),
+        (lambda x: torch.poisson(x.fill_(40.0)), 40.0, 40.0),
+        (lambda x: torch.binomial(x.fill_(50.0), torch.full_like(x, 0.7)), 35.0, 10.5),
+        (lambda x: torch.binomial(x.fill_(8.0), torch.full_like(x, 0.2)), 1.6, 1.28),
+        (lambda x: torch._standard_gamma(x.fill_(0.7)), 0.7, 0.7),
+        (lambda x: torch._standard_gamma(x.fill_(9.0)), 9.0, 9.0),
+    ],
+)
+def test_draws_until_accepted(draw, mean, variance, dtype):
+    count = 50_000
+    values = draw(torch.empty(count, dtype=dtype, device=DEVICE)).cpu().double()
+    assert abs(values.mean() - mean) < 5 * math.sqrt(variance / count)
+    assert abs(values.var() / variance - 1) < 0.08
+    again = torch.Generator(DEVICE).manual_seed(3)
+    stepped = torch.full((40, 2), 5.0, device=DEVICE, dtype=dtype)[:, 0]
+    first = torch.poisson(stepped, generator=again.manual_seed(5))
+    assert torch.equal(first, torch.poisson(stepped.contiguous(), generator=again.manual_seed(5)))
+
+
+def test_draws_are_refused_as_on_the_cpu():
+    check_error(torch.poisson, torch.tensor([1.0, -1.0]))
+    check_error(torch.binomial, torch.tensor([1.0]), torch.tensor([1.5]))
+    check_error(torch.binomial, torch.tensor([1.0]), torch.tensor([0.5], dtype=torch.float64))
+    check_error(torch.poisson, torch.tensor([1]))
+    shares = torch._sample_dirichlet(torch.rand(20, 4, device=DEVICE) + 0.1).cpu()
+    torch.testing.assert_close(shares.sum(-1), torch.ones(20))

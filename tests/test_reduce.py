@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from compared import check, check_error
 
 import rustorch_device  # noqa: F401
 
@@ -233,3 +234,22 @@ def test_large_sums_are_accurate():
     x = torch.rand(1 << 20)
     exact = x.double().sum().item()
     assert abs(x.to(DEVICE).sum().item() - exact) / exact < 3e-7
+
+
+@pytest.mark.parametrize("reduce", ["max", "mean", "min", "sum", "prod"])
+def test_segments(reduce):
+    lengths, offsets = torch.tensor([2, 0, 3, 1]), torch.tensor([0, 2, 2, 5, 6])
+    data = torch.randn(6, 3, 2)
+
+    def by_lengths(data, lengths, initial=None):
+        return torch.segment_reduce(data, reduce, lengths=lengths, axis=0, initial=initial)
+
+    def by_offsets(data, offsets):
+        return torch.segment_reduce(data, reduce, offsets=offsets, axis=0, unsafe=True)
+
+    check(by_lengths, data, lengths, grad=True)
+    check(lambda data, lengths: by_lengths(data, lengths, 1.5), data, lengths, grad=True)
+    check(by_offsets, data.transpose(1, 2), offsets)
+    check(by_lengths, data.bfloat16(), lengths)
+    check_error(by_lengths, data, torch.tensor([2, 5]))
+    check_error(by_lengths, data, torch.tensor([7, -1]))

@@ -3,9 +3,13 @@
 #include "aten/forms.h"
 #include "aten/pointwise.h"
 
+#include <ATen/Dispatch.h>
 #include <ATen/ScalarOps.h>
+#include <ATen/ops/angle_ops.h>
 #include <ATen/ops/clamp_meta.h>
 #include <ATen/ops/clamp_ops.h>
+#include <ATen/ops/conj_physical_ops.h>
+#include <ATen/ops/div.h>
 #include <ATen/ops/div_meta.h>
 #include <ATen/ops/div_ops.h>
 #include <ATen/ops/empty_like.h>
@@ -18,10 +22,15 @@
 #include <ATen/ops/logit_backward_meta.h>
 #include <ATen/ops/logit_backward_ops.h>
 #include <ATen/ops/logit_ops.h>
+#include <ATen/ops/nan_to_num_ops.h>
+#include <ATen/ops/nextafter_meta.h>
+#include <ATen/ops/nextafter_ops.h>
 #include <ATen/ops/pow.h>
+#include <ATen/ops/remainder.h>
+#include <ATen/ops/sub.h>
 #include <torch/library.h>
 
-#include <cmath>
+#include <limits>
 
 namespace rustorch {
 namespace {
@@ -96,12 +105,21 @@ struct LogitBackward {
   }
 };
 
-struct LogitMeta : at::TensorIteratorBase {
-  void meta(const Tensor& self, std::optional<double>) { build_borrowing_unary_float_op(maybe_get_output(0), self); }
+// Integers become floats.
+struct UnaryToFloat : at::TensorIteratorBase {
+  template <class... Arguments>
+  void meta(const Tensor& self, const Arguments&...) {
+    build_borrowing_unary_float_op(maybe_get_output(0), self);
+  }
+};
+
+struct Angle {
+  using Meta = UnaryToFloat;
+  static void run(at::TensorIteratorBase& iterator, const Tensor&) { launch_iterator(Op::angle_, iterator); }
 };
 
 struct Logit {
-  using Meta = LogitMeta;
+  using Meta = UnaryToFloat;
   static void run(at::TensorIteratorBase& iterator, const Tensor&, std::optional<double> eps) {
     launch_iterator(Op::logit_, iterator, epsilon(eps));
   }
@@ -134,44 +152,6 @@ std::tuple<Tensor, Tensor> log_sigmoid(const Tensor& self) {
   return {iterator.finish(), empty_dense({0}, self.scalar_type())};
 }
 
-// How many elements `arange` gives, by ATen's own rule: integers exactly, floats in double.
-int64_t arange_size(const at::Scalar& start, const at::Scalar& end, const at::Scalar& step, at::ScalarType dtype) {
-  const double first = start.toDouble();
-  const double last = end.toDouble();
-  const double by = step.toDouble();
-  TORCH_CHECK(by != 0, "step must be nonzero");
-  TORCH_CHECK(std::isfinite(first) && std::isfinite(last), "unsupported range: ", first, " -> ", last);
-  TORCH_CHECK((by > 0 && last >= first) || (by < 0 && last <= first),
-              "upper bound and lower bound inconsistent with step sign");
-  if (dtype == at::kLong) {
-    const int64_t stride = step.toLong();
-    const int64_t sign = stride > 0 ? 1 : -1;
-    return (end.toLong() - start.toLong() + stride - sign) / stride;
-  }
-  const double size = std::ceil((last - first) / by);
-  TORCH_CHECK(size >= 0 && size < 9.2e18, "invalid size, possible overflow?");
-  return static_cast<int64_t>(size);
-}
-
-Tensor& arange_out(const at::Scalar& start, const at::Scalar& end, const at::Scalar& step, Tensor& out) {
-  const int64_t size = arange_size(start, end, step, out.scalar_type());
-  if (out.numel() != size) {
-    out.resize_({size});
-  }
-  ScalarArguments scalars;
-  scalars.add(start);
-  scalars.add(step);
-  if (out.dim() == 1) {
-    launch(Op::arange_, {out}, scalars.ints, scalars.floats);
-    return out;
-  }
-  // An output of another shape with as many elements is filled in order.
-  Tensor line = empty_dense({size}, out.scalar_type());
-  launch(Op::arange_, {line}, scalars.ints, scalars.floats);
-  out.copy_(line.view(out.sizes()));
-  return out;
-}
-
 // number ** tensor: the number as ATen wraps it, which does not widen the result.
 Tensor wrapped(const at::Scalar& number) {
   Tensor tensor = c10::scalar_to_tensor(number);
@@ -185,7 +165,96 @@ Tensor& pow_of_number_out(const at::Scalar& base, const Tensor& exponent, Tensor
   return at::pow_out(out, wrapped(base), exponent);
 }
 
+// Integers have neither NaN nor infinity, and are copied.
+struct NanToNum {
+  using Meta = PlainUnary;
+  static void run(at::TensorIteratorBase& iterator, const Tensor& self, std::optional<double> nan,
+                  std::optional<double> positive, std::optional<double> negative) {
+    if (!at::isFloatingType(self.scalar_type())) {
+      iterator.tensor(0).copy_(self);
+      return;
+    }
+    ScalarArguments scalars;
+    AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, self.scalar_type(), "nan_to_num", [&] {
+      scalars.add(nan.value_or(0.0));
+      scalars.add(positive.value_or(static_cast<double>(std::numeric_limits<scalar_t>::max())));
+      scalars.add(negative.value_or(static_cast<double>(std::numeric_limits<scalar_t>::lowest())));
+    });
+    launch_iterator(Op::nan_to_num_, iterator, scalars);
+  }
+};
+
+// A float's neighbour is found on its bits.
+struct NextAfter {
+  using Meta = at::meta::structured_nextafter;
+  static void run(at::TensorIteratorBase& iterator, const Tensor& self, const Tensor& other) {
+    const auto dtype = iterator.common_dtype();
+    const auto bits = dtype == at::kDouble ? at::kLong : dtype == at::kFloat ? at::kInt : at::kShort;
+    const Tensor& out = iterator.tensor(0);
+    const Tensor result = out.scalar_type() == dtype ? out : empty_dense(out.sizes(), dtype);
+    Structured<PlainBinary> on_bits(result.view(bits));
+    on_bits.meta(self.to(result.device(), dtype).view(bits), other.to(result.device(), dtype).view(bits));
+    ScalarArguments infinity;
+    AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, dtype, "nextafter", [&] {
+      using Narrow = std::conditional_t<sizeof(scalar_t) == 4, int32_t, int16_t>;
+      using Bits = std::conditional_t<sizeof(scalar_t) == 8, int64_t, Narrow>;
+      infinity.add(static_cast<int64_t>(c10::bit_cast<Bits>(std::numeric_limits<scalar_t>::infinity())));
+    });
+    launch_iterator(Op::nextafter_, on_bits, infinity);
+    if (!result.is_same(out)) {
+      out.copy_(result);
+    }
+  }
+};
+
+std::tuple<Tensor&, Tensor&> frexp_out(const Tensor& self, Tensor& mantissa, Tensor& exponent) {
+  TORCH_CHECK(at::isFloatingType(self.scalar_type()), "torch.frexp() only supports floating-point dtypes");
+  TORCH_CHECK(mantissa.dtype() == self.dtype(), "torch.frexp() expects mantissa to have dtype ", self.dtype(),
+              " but got ", mantissa.dtype());
+  TORCH_CHECK(exponent.dtype() == at::kInt, "torch.frexp() expects exponent to have int dtype but got ",
+              exponent.dtype());
+  at::native::resize_output(mantissa, self.sizes());
+  at::native::resize_output(exponent, self.sizes());
+  const auto compute = static_cast<int64_t>(self.scalar_type());
+  const Tensor from = self.is_alias_of(exponent) || self.is_alias_of(mantissa) ? self.clone() : self;
+  launch(Op::frexp_mantissa_, {mantissa, from}, {compute});
+  launch(Op::frexp_exponent_, {exponent, from}, {compute});
+  return std::forward_as_tuple(mantissa, exponent);
+}
+
+Tensor floor_divide(const Tensor& self, const Tensor& other) { return at::div(self, other, "floor"); }
+Tensor& floor_divide_out(const Tensor& self, const Tensor& other, Tensor& out) {
+  return at::div_out(out, self, other, "floor");
+}
+Tensor& floor_divide_in_place(Tensor& self, const Tensor& other) { return self.div_(other, "floor"); }
+
+Tensor rsub(const Tensor& self, const Tensor& other, const at::Scalar& alpha) { return at::sub(other, self, alpha); }
+
+Tensor remainder_of_number(const at::Scalar& self, const Tensor& other) { return at::remainder(wrapped(self), other); }
+
+// A real number is its own conjugate.
+Tensor& conj_physical_out(const Tensor& self, Tensor& out) {
+  if (self.is_complex()) {
+    return call_fallback<at::_ops::conj_physical_out>(self, out);
+  }
+  at::native::resize_output(out, self.sizes());
+  return out.copy_(self);
+}
+
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("angle", TORCH_FN((Made<Angle, at::_ops::angle>::call)));
+  m.impl("angle.out", TORCH_FN((WrittenTo<Angle, at::_ops::angle_out>::call)));
+  m.impl("nan_to_num.out", TORCH_FN((WrittenTo<NanToNum, at::_ops::nan_to_num_out>::call)));
+  m.impl("nextafter", TORCH_FN((Made<NextAfter, at::_ops::nextafter>::call)));
+  m.impl("nextafter_", TORCH_FN((InPlace<NextAfter, at::_ops::nextafter_>::call)));
+  m.impl("nextafter.out", TORCH_FN((WrittenTo<NextAfter, at::_ops::nextafter_out>::call)));
+  m.impl("frexp.Tensor_out", TORCH_FN(frexp_out));
+  m.impl("floor_divide", TORCH_FN(floor_divide));
+  m.impl("floor_divide_.Tensor", TORCH_FN(floor_divide_in_place));
+  m.impl("floor_divide.out", TORCH_FN(floor_divide_out));
+  m.impl("rsub.Tensor", TORCH_FN(rsub));
+  m.impl("remainder.Scalar_Tensor", TORCH_FN(remainder_of_number));
+  m.impl("conj_physical.out", TORCH_FN(conj_physical_out));
   m.impl("pow.Scalar", TORCH_FN(pow_of_number));
   m.impl("pow.Scalar_out", TORCH_FN(pow_of_number_out));
   m.impl("gelu", TORCH_FN((Made<Gelu, at::_ops::gelu>::call)));
@@ -213,7 +282,6 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("log_sigmoid_backward", TORCH_FN((Made<LogSigmoidBackward, at::_ops::log_sigmoid_backward>::call)));
   m.impl("log_sigmoid_backward.grad_input",
          TORCH_FN((WrittenTo<LogSigmoidBackward, at::_ops::log_sigmoid_backward_grad_input>::call)));
-  m.impl("arange.start_out", TORCH_FN(arange_out));
 }
 
 }  // namespace

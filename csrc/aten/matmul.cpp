@@ -2,6 +2,7 @@
 // beside (dtypes, the input's expansion) is checked here in the same words.
 #include <ATen/ExpandUtils.h>
 #include <ATen/MemoryOverlap.h>
+#include <ATen/ops/addbmm_ops.h>
 #include <ATen/ops/addmm_meta.h>
 #include <ATen/ops/addmm_ops.h>
 #include <ATen/ops/addmv_meta.h>
@@ -13,6 +14,7 @@
 #include <ATen/ops/dot_ops.h>
 #include <ATen/ops/mm_meta.h>
 #include <ATen/ops/mm_ops.h>
+#include <ATen/ops/vdot_ops.h>
 #include <torch/library.h>
 
 #include "aten/fallback.h"
@@ -270,7 +272,59 @@ Tensor dot(const Tensor& a, const Tensor& b) {
   return result;
 }
 
+Tensor vdot(const Tensor& a, const Tensor& b) {
+  return a.is_complex() || b.is_complex() ? call_fallback<at::_ops::vdot>(a, b) : rustorch::dot(a, b);
+}
+
+// The sum over a batch of products is one product: rows of all of `a` side by side, by all of `b`.
+struct SideBySide {
+  SideBySide(const Tensor& self, const Tensor& a, const Tensor& b) {
+    TORCH_CHECK(a.dim() == 3, "batch1 must be a 3D tensor");
+    TORCH_CHECK(b.dim() == 3, "batch2 must be a 3D tensor");
+    TORCH_CHECK(a.size(0) == b.size(0), "batch1 and batch2 must have same number of batches, got ", a.size(0), " and ",
+                b.size(0));
+    TORCH_CHECK(a.size(2) == b.size(1), "Incompatible matrix sizes for bmm (", a.size(1), "x", a.size(2), " and ",
+                b.size(1), "x", b.size(2), ")");
+    check_batches(a, b);
+    rows = a.transpose(0, 1).reshape({a.size(1), a.size(0) * a.size(2)});
+    columns = b.reshape({b.size(0) * b.size(1), b.size(2)});
+    input = self.expand({a.size(1), b.size(2)});
+  }
+  Tensor rows;
+  Tensor columns;
+  Tensor input;
+};
+
+Tensor addbmm(const Tensor& self, const Tensor& a, const Tensor& b, const Scalar& beta, const Scalar& alpha) {
+  if (!has_product(a)) {
+    return call_fallback<at::_ops::addbmm>(self, a, b, beta, alpha);
+  }
+  const SideBySide one(self, a, b);
+  return rustorch::addmm(one.input, one.rows, one.columns, beta, alpha);
+}
+
+Tensor& addbmm_out(const Tensor& self, const Tensor& a, const Tensor& b, const Scalar& beta, const Scalar& alpha,
+                   Tensor& out) {
+  if (!has_product(a)) {
+    return call_fallback<at::_ops::addbmm_out>(self, a, b, beta, alpha, out);
+  }
+  const SideBySide one(self, a, b);
+  return rustorch::addmm_out(one.input, one.rows, one.columns, beta, alpha, out);
+}
+
+Tensor& addbmm_in_place(Tensor& self, const Tensor& a, const Tensor& b, const Scalar& beta, const Scalar& alpha) {
+  if (!has_product(a)) {
+    return call_fallback<at::_ops::addbmm_>(self, a, b, beta, alpha);
+  }
+  const SideBySide one(self, a, b);
+  return addmm_in_place(self, one.rows, one.columns, beta, alpha);
+}
+
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("addbmm", TORCH_FN(addbmm));
+  m.impl("addbmm_", TORCH_FN(addbmm_in_place));
+  m.impl("addbmm.out", TORCH_FN(addbmm_out));
+  m.impl("vdot", TORCH_FN(vdot));
   m.impl("mm", TORCH_FN(mm));
   m.impl("mm.out", TORCH_FN(mm_out));
   m.impl("bmm", TORCH_FN(bmm));

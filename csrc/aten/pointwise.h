@@ -39,6 +39,7 @@ struct Arguments {
   void see(const at::Tensor& tensor);
   void see(const at::Scalar& scalar);
   void see(bool flag) { scalars.add(flag); }
+  void see(int64_t number) { scalars.add(number); }
   template <class Other>
   void see(const Other& /*rounding mode and the like*/) {}
 };

@@ -3,6 +3,7 @@
 #include <ATen/Dispatch.h>
 #include <ATen/ExpandUtils.h>
 #include <ATen/core/Generator.h>
+#include <ATen/ops/div.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/native_dropout_backward_ops.h>
 #include <ATen/ops/native_dropout_ops.h>
@@ -285,6 +286,37 @@ Tensor multinomial(const Tensor& self, int64_t samples, bool replacement, MaybeG
   return multinomial_out(self, samples, replacement, std::move(generator), out);
 }
 
+// Each element has a counter, from which a sequence of its own starts.
+Tensor poisson(const Tensor& rate, MaybeGenerator generator) {
+  check_float(rate, "poisson");
+  Tensor out = at::empty_like(rate);
+  launch_random(Op::poisson_, {out, rate}, std::move(generator), rate.numel(), 4);
+  return out;
+}
+
+Tensor binomial(const Tensor& count, const Tensor& p, MaybeGenerator generator) {
+  check_float(count, "binomial_cpu");
+  TORCH_CHECK(count.scalar_type() == p.scalar_type(), "Found dtype ", p.scalar_type(), " but expected ",
+              count.scalar_type());
+  const auto [counts, probabilities] = at::expand_outplace(count, p);
+  Tensor out = empty_dense(counts->sizes(), count.scalar_type());
+  launch_random(Op::binomial_, {out, *counts, *probabilities}, std::move(generator), out.numel(), 4);
+  return out;
+}
+
+Tensor standard_gamma(const Tensor& shape, MaybeGenerator generator) {
+  check_float(shape, "gamma");
+  Tensor out = at::empty_like(shape);
+  launch_random(Op::standard_gamma_, {out, shape}, std::move(generator), out.numel(), 4);
+  return out;
+}
+
+Tensor sample_dirichlet(const Tensor& alpha, MaybeGenerator generator) {
+  check_float(alpha, "dirichlet");
+  const Tensor gammas = standard_gamma(alpha, std::move(generator));
+  return at::div(gammas, gammas.sum(-1, /*keepdim=*/true));
+}
+
 std::tuple<Tensor, Tensor> native_dropout(const Tensor& input, double p, std::optional<bool> train) {
   if (!is_native(input.scalar_type()) || !at::isFloatingType(input.scalar_type())) {
     return call_fallback<at::_ops::native_dropout>(input, p, train);
@@ -332,6 +364,10 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("randperm.generator_out", TORCH_FN(randperm_generator_out));
   m.impl("multinomial", TORCH_FN(multinomial));
   m.impl("multinomial.out", TORCH_FN(multinomial_out));
+  m.impl("poisson", TORCH_FN(poisson));
+  m.impl("binomial", TORCH_FN(binomial));
+  m.impl("_standard_gamma", TORCH_FN(standard_gamma));
+  m.impl("_sample_dirichlet", TORCH_FN(sample_dirichlet));
   m.impl("native_dropout", TORCH_FN(native_dropout));
   m.impl("native_dropout_backward", TORCH_FN(native_dropout_backward));
 }

@@ -7,6 +7,8 @@
 #include <ATen/ops/amax_ops.h>
 #include <ATen/ops/amin_meta.h>
 #include <ATen/ops/amin_ops.h>
+#include <ATen/ops/aminmax_meta.h>
+#include <ATen/ops/aminmax_ops.h>
 #include <ATen/ops/any_meta.h>
 #include <ATen/ops/any_ops.h>
 #include <ATen/ops/argmax_meta.h>
@@ -26,12 +28,14 @@
 #include <ATen/ops/mean_ops.h>
 #include <ATen/ops/min_meta.h>
 #include <ATen/ops/min_ops.h>
+#include <ATen/ops/nansum_ops.h>
 #include <ATen/ops/norm_meta.h>
 #include <ATen/ops/norm_ops.h>
 #include <ATen/ops/prod_meta.h>
 #include <ATen/ops/prod_ops.h>
 #include <ATen/ops/std_mean_ops.h>
 #include <ATen/ops/std_ops.h>
+#include <ATen/ops/sum.h>
 #include <ATen/ops/sum_meta.h>
 #include <ATen/ops/sum_ops.h>
 #include <ATen/ops/var_mean_ops.h>
@@ -283,6 +287,68 @@ Tensor product_of_all(const Tensor& self, OptionalDtype dtype) {
   return result;
 }
 
+// Integers have no NaN.
+bool may_have_nan(const Tensor& self) { return at::isFloatingType(self.scalar_type()); }
+
+Tensor nansum(const Tensor& self, at::OptionalIntArrayRef dims, bool keepdim, OptionalDtype dtype) {
+  if (!native(self) || !native(dtype) || (may_have_nan(self) && at::isIntegralType(dtype.value_or(at::kFloat), true))) {
+    return call_fallback<at::_ops::nansum>(self, dims, keepdim, dtype);
+  }
+  if (!may_have_nan(self)) {
+    return at::sum(self, dims, keepdim, dtype);
+  }
+  const DimMask mask = dims_of(self, dims);
+  Tensor result = empty_dense(at::native::shape_from_dim_mask(self, mask, keepdim), dtype.value_or(self.scalar_type()));
+  reduce(Op::nansum_, {result}, self, mask);
+  return result;
+}
+
+Tensor& nansum_out(const Tensor& self, at::OptionalIntArrayRef dims, bool keepdim, OptionalDtype dtype, Tensor& out) {
+  if (!native(self) || !native(dtype) || !native(out) || (may_have_nan(self) && !may_have_nan(out))) {
+    return call_fallback<at::_ops::nansum_out>(self, dims, keepdim, dtype, out);
+  }
+  if (!may_have_nan(self)) {
+    return at::sum_out(out, self, dims, keepdim, dtype);
+  }
+  TORCH_CHECK(!dtype.has_value() || *dtype == out.scalar_type(), "Expected out tensor to have dtype ", *dtype,
+              ", but got ", out.scalar_type(), " instead");
+  const DimMask mask = dims_of(self, dims);
+  at::native::resize_output(out, at::native::shape_from_dim_mask(self, mask, keepdim));
+  reduce(Op::nansum_, {out}, self, mask);
+  return out;
+}
+
+struct AMinMax {
+  using Meta = Structured<at::meta::structured_aminmax, 2>;
+  static void run(Meta& meta, const Tensor& self, std::optional<int64_t> dim, bool keepdim) {
+    meta.meta(self, dim, keepdim);
+    const DimMask mask = dims_of(self, dim);
+    reduce(Op::amin_, {meta.result(0)}, self, mask);
+    reduce(Op::amax_, {meta.result(1)}, self, mask);
+  }
+};
+
+std::tuple<Tensor, Tensor> aminmax(const Tensor& self, std::optional<int64_t> dim, bool keepdim) {
+  if (!native(self)) {
+    return call_fallback<at::_ops::aminmax>(self, dim, keepdim);
+  }
+  AMinMax::Meta meta;
+  AMinMax::run(meta, self, dim, keepdim);
+  return {meta.finish(0), meta.finish(1)};
+}
+
+std::tuple<Tensor&, Tensor&> aminmax_out(const Tensor& self, std::optional<int64_t> dim, bool keepdim, Tensor& low,
+                                         Tensor& high) {
+  if (!native(self) || !native(low) || !native(high)) {
+    return call_fallback<at::_ops::aminmax_out>(self, dim, keepdim, low, high);
+  }
+  AMinMax::Meta meta(low, high);
+  AMinMax::run(meta, self, dim, keepdim);
+  meta.finish(0);
+  meta.finish(1);
+  return {low, high};
+}
+
 Tensor count_nonzero(const Tensor& self, at::IntArrayRef dims) {
   if (!native(self)) {
     return call_fallback<at::_ops::count_nonzero_dim_IntList>(self, dims);
@@ -352,6 +418,10 @@ std::tuple<Tensor, Tensor> variance_and_mean(const Tensor& self, at::OptionalInt
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("nansum", TORCH_FN(nansum));
+  m.impl("nansum.out", TORCH_FN(nansum_out));
+  m.impl("aminmax", TORCH_FN(aminmax));
+  m.impl("aminmax.out", TORCH_FN(aminmax_out));
 #define RUSTORCH_PAIR(RULE, op, structured, name, traits, out_name, out_traits)                    \
   m.impl(name, TORCH_FN((Functional<RULE<Op::op##_, at::meta::structured>, at::_ops::traits>::call))); \
   m.impl(out_name, TORCH_FN((Out<RULE<Op::op##_, at::meta::structured>, at::_ops::out_traits>::call)));

@@ -192,7 +192,7 @@ fn pointwise_rows(rows: &[Row]) -> String {
             let qualifier = overload.split('.').nth(1).unwrap_or_default();
             let kind = if base(overload).ends_with('_') {
                 "INPLACE"
-            } else if qualifier.ends_with("out") || qualifier == "grad_input" {
+            } else if qualifier.ends_with("out") || qualifier.starts_with("Out") || qualifier == "grad_input" {
                 "OUT"
             } else {
                 "FUNCTIONAL"

@@ -472,3 +472,22 @@ fn arange_counts() {
     let out = Tensor::<f32>::zeros(&[2, 2]);
     assert!(run(Op::arange, &[out.view()], &[], &[0.0, 1.0]).is_err());
 }
+
+#[test]
+fn spaced_numbers_end_where_they_should() {
+    at_every_level(|_| {
+        for count in [0, 1, 2, 50, 1001] {
+            let out = Tensor::<f32>::zeros(&[count]).scattered(2);
+            run(Op::linspace, &[out.view()], &[], &[-1.0, 0.3]).unwrap();
+            let values = out.values();
+            let expected = |i: usize| -1.0 + 1.3 * i as f64 / (count - 1).max(1) as f64;
+            assert!(values.iter().enumerate().all(|(i, &value)| (f64::from(value) - expected(i)).abs() < 1e-6));
+            assert!(count < 2 || (values[0], values[count as usize - 1]) == (-1.0, 0.3));
+        }
+        let out = Tensor::<i64>::zeros(&[5]);
+        run(Op::logspace, &[out.view()], &[], &[0.0, 4.0, 3.0]).unwrap();
+        assert_eq!(out.values(), [1, 3, 9, 27, 81]);
+        run(Op::linspace, &[out.view()], &[], &[0.0, 10.0]).unwrap();
+        assert_eq!(out.values(), [0, 2, 5, 7, 10]);
+    });
+}

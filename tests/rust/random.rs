@@ -159,3 +159,47 @@ fn dropout_keeps_and_scales() {
         }
     }
 }
+
+#[test]
+fn draws_until_accepted() {
+    const NUMBER: i64 = 1 << 15;
+    let sample = |op: Op, parameters: &[f64]| {
+        let out = Tensor::<f32>::zeros(&[NUMBER]);
+        let given: Vec<_> = parameters.iter().map(|&p| Tensor::new(&[NUMBER], |_| p as f32)).collect();
+        let views: Vec<_> = std::iter::once(&out).chain(&given).map(Tensor::view).collect();
+        run(op, &views, &SEED, &[]).unwrap();
+        out.data.iter().map(|&v| f64::from(v)).collect::<Vec<_>>()
+    };
+    at_every_level(|_| {
+        for rate in [0.5, 9.0, 11.0, 300.0] {
+            let values = sample(Op::poisson, &[rate]);
+            assert!(values.iter().all(|v| *v >= 0.0 && v.fract() == 0.0));
+            assert_moments_within(&values, rate, rate, 0.03);
+        }
+        for (count, p) in [(10.0, 0.3), (100.0, 0.5), (1000.0, 0.9), (40.0, 0.01)] {
+            let values = sample(Op::binomial, &[count, p]);
+            assert!(values.iter().all(|v| (0.0..=count).contains(v) && v.fract() == 0.0));
+            assert_moments_within(&values, count * p, count * p * (1.0 - p), 0.04);
+        }
+        for shape in [0.4, 1.0, 7.5, 200.0] {
+            let values = sample(Op::standard_gamma, &[shape]);
+            assert!(values.iter().all(|v| *v > 0.0));
+            assert_moments_within(&values, shape, shape, 0.06);
+        }
+    });
+    assert_eq!(sample(Op::poisson, &[0.0]), vec![0.0; NUMBER as usize]);
+    assert_eq!(sample(Op::binomial, &[7.0, 1.0]), vec![7.0; NUMBER as usize]);
+    let out = Tensor::<f32>::zeros(&[1]);
+    let bad = Tensor::<f32>::new(&[1], |_| -1.0);
+    assert!(run(Op::poisson, &[out.view(), bad.view()], &SEED, &[]).is_err());
+    assert!(run(Op::binomial, &[out.view(), bad.view(), bad.view()], &SEED, &[]).is_err());
+}
+
+/// The mean within some of its own errors, the variance within a share.
+#[track_caller]
+fn assert_moments_within(values: &[f64], mean: f64, variance: f64, share: f64) {
+    let (actual_mean, actual_variance) = moments(values.iter().copied());
+    let error = (variance / values.len() as f64).sqrt();
+    assert!((actual_mean - mean).abs() < 4.0 * error, "mean {actual_mean}, not {mean}");
+    assert!((actual_variance / variance - 1.0).abs() < share, "variance {actual_variance}, not {variance}");
+}

@@ -103,6 +103,9 @@ fn totals_of_floats() {
     let mean = |group: &[f64]| group.iter().sum::<f64>() / group.len() as f64;
     compare_f32(Op::sum, &[], |group| group.iter().sum(), 1e-6);
     compare_f32(Op::mean, &[], mean, 1e-6);
+    let holes = |x: f64| if x > 0.5 { f32::NAN } else { x as f32 };
+    let numbers = |group: &[f64]| group.iter().filter(|x| !x.is_nan()).sum();
+    compare::<f32, f32>(Op::nansum, &[], holes, f64::from, f64::from, numbers, 1e-6);
     compare::<f64, f64>(Op::sum, &[], |x| x, |x| x, |x| x, |group| group.iter().sum(), 1e-13);
     compare::<bf16, bf16>(Op::mean, &[], bf16::from_f64, bf16::to_f64, bf16::to_f64, mean, 4e-3);
     compare::<f16, f32>(Op::sum, &[], f16::from_f64, f16::to_f64, f64::from, |group| group.iter().sum(), 1e-5);
@@ -375,4 +378,59 @@ fn running_totals() {
     let output = Tensor::<i64>::zeros(&[5]);
     run(Op::cumsum, &[output.view(), flags.view()], &[0], &[]).unwrap();
     assert_eq!(output.values(), [0, 1, 1, 2, 2]);
+}
+
+#[test]
+fn segments() {
+    let lengths = Tensor::<i64>::new(&[2, 4], |i| [2, 0, 3, 1, 1, 4, 0, 0][i]);
+    let data = Tensor::<f32>::new(&[2, 6, 3], |i| if i % 7 == 0 { 0.0 } else { noise(3)(i) as f32 });
+    let value = |outer: i64, along: i64, inner: i64| f64::from(data.data[((outer * 6 + along) * 3 + inner) as usize]);
+    let formulas: [fn(&[f64]) -> f64; 5] = [
+        |items| items.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        |items| items.iter().sum::<f64>() / items.len() as f64,
+        |items| items.iter().copied().fold(f64::INFINITY, f64::min),
+        |items| items.iter().sum(),
+        |items| items.iter().product(),
+    ];
+    for (reduction, formula) in formulas.iter().enumerate() {
+        let mut expected = Vec::new();
+        let mut slopes = vec![0.0; 36];
+        for outer in 0..2 {
+            let mut start = 0;
+            for segment in 0..4 {
+                let length = lengths.data[(outer * 4 + segment) as usize];
+                for inner in 0..3 {
+                    let items: Vec<f64> = (start..start + length).map(|along| value(outer, along, inner)).collect();
+                    expected.push(formula(&items));
+                    for at in 0..items.len() {
+                        let moved = |by: f64| {
+                            let mut items = items.clone();
+                            items[at] += by;
+                            formula(&items)
+                        };
+                        let place = ((outer * 6 + start + at as i64) * 3 + inner) as usize;
+                        slopes[place] = (moved(1e-6) - moved(-1e-6)) / 2e-6;
+                    }
+                }
+                start += length;
+            }
+        }
+        at_every_level(|_| {
+            let (out, ints) = (Tensor::<f32>::zeros(&[2, 4, 3]).scattered(1), [reduction as i64, 0]);
+            let data = data.scattered(2);
+            run(Op::segment_reduce, &[out.view(), data.view(), lengths.view()], &ints, &[0.0]).unwrap();
+            let values: Vec<f64> = out.values().into_iter().map(f64::from).collect();
+            assert_close(&values, &expected, 1e-6, 1e-6);
+            let (back, ones) = (Tensor::<f32>::zeros(&[2, 6, 3]), Tensor::<f32>::new(&[2, 4, 3], |_| 1.0));
+            let views = [back.view(), ones.view(), out.view(), data.view(), lengths.view()];
+            run(Op::segment_reduce_backward, &views, &ints, &[0.0]).unwrap();
+            let values: Vec<f64> = back.values().into_iter().map(f64::from).collect();
+            assert_close(&values, &slopes, 1e-4, 1e-4);
+        });
+    }
+    let out = Tensor::<f32>::zeros(&[2, 4, 3]);
+    for bad in [7, -1] {
+        let lengths = Tensor::<i64>::new(&[2, 4], |_| bad);
+        assert!(run(Op::segment_reduce, &[out.view(), data.view(), lengths.view()], &[3, 0], &[0.0]).is_err());
+    }
 }

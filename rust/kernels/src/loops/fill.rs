@@ -83,6 +83,46 @@ pub fn arange(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     Ok(())
 }
 
+/// `[out]`, one dimension; floats `[first, last]`: equal steps, counted from the nearer end, so that
+/// both ends come out exact.
+pub fn linspace(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    spaced(views, attrs, |exponent| exponent)
+}
+
+/// `[out]`, one dimension; floats `[first, last, base]`: powers of the base, with the exponents of
+/// `linspace`.
+pub fn logspace(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    let base = attrs.float(2);
+    spaced(views, attrs, move |exponent| base.powf(exponent))
+}
+
+fn spaced(views: &[View<'_>], attrs: &Attrs<'_>, value: impl Fn(f64) -> f64 + Copy + Sync) -> Result<()> {
+    let [out] = views else {
+        return Err(Error::Runtime(format!("expected [out], got {} views", views.len())));
+    };
+    out.expect_rank("out", 1)?;
+    let (first, last, count) = (attrs.float(0), attrs.float(1), out.size(0));
+    let step = (last - first) / (count.max(2) - 1) as f64;
+    let stride = out.stride(0);
+    let level = isa::level();
+    match_stored!(out.dtype(), T => {
+        threads::parallel_chunks(count, TASK, count, |range| {
+            let row = out.bytes().cast::<T>().wrapping_offset(range.start as isize * stride);
+            let at = move |index: usize| {
+                let index = range.start + index;
+                // One step is the first number, as ATen has it.
+                let near_start = index < count / 2 || count == 1;
+                let number =
+                    if near_start { first + step * index as f64 } else { last - step * (count - 1 - index) as f64 };
+                T::from_f64(value(number))
+            };
+            // SAFETY: the row is within the view; tasks write disjoint rows.
+            unsafe { write_row(level, row, stride, range.end - range.start, at) };
+        });
+    });
+    Ok(())
+}
+
 /// # Safety
 /// `to` is valid for writing `count` elements at `stride`.
 unsafe fn write_row<T: Copy>(level: Level, to: *mut T, stride: isize, count: usize, value: impl Fn(usize) -> T) {

@@ -2,5 +2,6 @@
 
 pub mod copy;
 pub mod fill;
+pub mod foreach;
 pub mod iterate;
 pub mod pointwise;

@@ -14,7 +14,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::isa::{self, Level};
 use crate::ops::Expression;
-use crate::ops::row::{Block, INPUTS, SCALARS, Scalars};
+use crate::ops::row::{Block, INPUTS, Scalars};
 use crate::threads;
 use crate::view::{Attrs, View};
 
@@ -63,14 +63,7 @@ pub fn launch(expression: &dyn Expression, views: &[View<'_>], attrs: &Attrs<'_>
 pub fn arguments(attrs: &Attrs<'_>) -> Result<(DType, Scalars)> {
     let compute = attrs.ints.first().and_then(|&code| DType::from_code(code as u8));
     let compute = compute.ok_or_else(|| Error::Runtime("the compute dtype is missing or unknown".into()))?;
-    let mut scalars = Scalars::default();
-    for (at, &int) in attrs.ints[1..].iter().take(SCALARS).enumerate() {
-        scalars.ints[at] = int;
-    }
-    for (at, &float) in attrs.floats.iter().take(SCALARS).enumerate() {
-        scalars.floats[at] = float;
-    }
-    Ok((compute, scalars))
+    Ok((compute, Scalars::of(&attrs.ints[1..], attrs.floats)))
 }
 
 /// Refuses a divisor with a zero once it is cast to the integer type `compute`.
@@ -198,22 +191,59 @@ fn run_repeated(block: &Block, level: Level, scalars: &Scalars, views: &[View<'_
     Ok(())
 }
 
-fn run<const OPERANDS: usize>(block: &Block, scalars: &Scalars, views: [&View<'_>; OPERANDS]) -> Result<()> {
+/// The type of an operand in a block.
+fn wanted(block: &Block, at: usize) -> DType {
+    if at == 0 { block.output } else { block.input }
+}
+
+/// How each operand reaches a block, with its stride along the rows.
+fn operands<const OPERANDS: usize>(
+    block: &Block,
+    views: [&View<'_>; OPERANDS],
+    strides: [isize; OPERANDS],
+) -> Result<[Operand; OPERANDS]> {
+    let mut operands = [None; OPERANDS];
+    for (at, view) in views.iter().enumerate() {
+        let wanted = wanted(block, at);
+        let cast = if at == 0 { Cast::new(wanted, view.dtype())? } else { Cast::new(view.dtype(), wanted)? };
+        let dense_rows = view.dtype() == wanted && strides[at] == 1;
+        operands[at] = Some(Operand { data: view.bytes(), size: view.dtype().size(), dense_rows, cast });
+    }
+    Ok(operands.map(|operand| operand.expect("set above")))
+}
+
+/// A range of operands that lie in one order without gaps (`iterate::alike`), on this thread.
+pub(super) fn linear<const OPERANDS: usize>(
+    block: &Block,
+    level: Level,
+    scalars: &Scalars,
+    views: [&View<'_>; OPERANDS],
+    range: Range<usize>,
+) -> Result<()> {
+    let strides = [1; OPERANDS];
+    let operands = operands(block, views, strides)?;
+    let all_in_place = operands.iter().all(|operand| operand.dense_rows);
+    let step = if all_in_place { range.len().max(1) } else { BLOCK };
+    for start in range.clone().step_by(step) {
+        let count = step.min(range.end - start);
+        piece_of_row(block, level, &operands, scalars, strides, [start as isize; OPERANDS], count);
+    }
+    Ok(())
+}
+
+/// One op over views of one shape.
+pub(super) fn run<const OPERANDS: usize>(
+    block: &Block,
+    scalars: &Scalars,
+    views: [&View<'_>; OPERANDS],
+) -> Result<()> {
     let level = isa::level();
-    let wanted = |at: usize| if at == 0 { block.output } else { block.input };
     let space = Space::of(views);
     if space.numel == 0 {
         return Ok(());
     }
     let inner = space.inner();
-    let mut operands = [None; OPERANDS];
-    for (at, view) in views.iter().enumerate() {
-        let wanted = wanted(at);
-        let cast = if at == 0 { Cast::new(wanted, view.dtype())? } else { Cast::new(view.dtype(), wanted)? };
-        let dense_rows = view.dtype() == wanted && inner.strides[at] == 1;
-        operands[at] = Some(Operand { data: view.bytes(), size: view.dtype().size(), dense_rows, cast });
-    }
-    let operands = operands.map(|operand| operand.expect("set above"));
+    let operands = operands(block, views, inner.strides)?;
     if space.dims.len() == 1 && operands.iter().all(|operand| operand.dense_rows) {
         run_dense(block, level, scalars, &views.map(|view| *view), space.numel);
         return Ok(());

@@ -33,6 +33,59 @@ pub trait Activation: Float {
     }
 
     #[inline(always)]
+    fn log_add_exp2(self, other: Self) -> Self {
+        let rest = self.sub(other).abs().neg().exp2().ln_1p();
+        let sum = self.max(other).add(rest.mul(Self::constant(std::f64::consts::LOG2_E)));
+        if self.is_infinite() && self == other { self } else { sum }
+    }
+
+    #[inline(always)]
+    fn half_turns(self) -> Self {
+        self.mul(Self::constant(std::f64::consts::PI))
+    }
+
+    #[inline(always)]
+    fn sinc(self) -> Self {
+        let angle = self.half_turns();
+        if self == Self::ZERO { Self::ONE } else { angle.sin().div(angle) }
+    }
+
+    fn sinc_far(self) -> Self {
+        let angle = self.half_turns();
+        angle.sin_far().div(angle)
+    }
+
+    #[inline(always)]
+    fn angle(self) -> Self {
+        let angle = if self < Self::ZERO { Self::constant(std::f64::consts::PI) } else { Self::ZERO };
+        if self.is_nan() { self } else { angle }
+    }
+
+    #[inline(always)]
+    fn round_decimals(self, decimals: Self) -> Self {
+        let scale = Self::constant(10.0).pow(decimals.abs());
+        let before = self.div(scale).round_even().mul(scale);
+        let after = self.mul(scale).round_even().div(scale);
+        if decimals < Self::ZERO { before } else { after }
+    }
+
+    /// Between a half and one, where the number is neither zero nor infinite.
+    fn frexp_mantissa(self) -> Self {
+        Self::from_f64(libm::frexp(self.to_f64()).0)
+    }
+
+    fn frexp_exponent(self) -> Self {
+        if self.is_finite() { Self::from_f64(f64::from(libm::frexp(self.to_f64()).1)) } else { Self::ZERO }
+    }
+
+    #[inline(always)]
+    fn entr(self) -> Self {
+        let inside = if self < Self::ZERO { Self::LOWEST } else { Self::ZERO };
+        let inside = if self > Self::ZERO { self.mul(self.ln()).neg() } else { inside };
+        if self.is_nan() { self } else { inside }
+    }
+
+    #[inline(always)]
     fn logit(self, eps: Self) -> Self {
         // The bounds cross where eps is above a half: the lower one is asked first, as PyTorch asks.
         let high = Self::ONE.sub(eps);

@@ -3,3 +3,5 @@
 pub mod activation;
 pub mod double;
 pub mod single;
+pub mod special;
+pub mod whole;

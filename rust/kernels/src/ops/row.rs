@@ -59,6 +59,20 @@ pub struct Scalars {
     pub ints: [i64; SCALARS],
 }
 
+impl Scalars {
+    /// The first scalars of a launch; missing ones are zero.
+    pub fn of(ints: &[i64], floats: &[f64]) -> Self {
+        let mut scalars = Self::default();
+        for (to, &from) in scalars.ints.iter_mut().zip(ints) {
+            *to = from;
+        }
+        for (to, &from) in scalars.floats.iter_mut().zip(floats) {
+            *to = from;
+        }
+        scalars
+    }
+}
+
 /// A scalar expression compiled for one compute type: a loop over dense blocks.
 #[derive(Clone, Copy)]
 pub struct Block {
@@ -258,7 +272,7 @@ macro_rules! table {
         table!(@implement Integral $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
     };
     (@apply $name:ident $arity:tt integer ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
-        table!(@implement Integral $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
+        table!(@implement Whole $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
     };
     (@apply $name:ident $arity:tt numeric ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
         table!(@implement Number $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);

@@ -30,6 +30,8 @@ use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
 use crate::element::{Bool, Element, Float, Integral, Number};
 use crate::math::activation::Activation;
+use crate::math::special::Special;
+use crate::math::whole::Whole;
 
 table! {
     pointwise {
@@ -40,6 +42,11 @@ table! {
         sub: binary(numeric) [structured: "sub.Tensor", "sub_.Tensor", "sub.out"] = |a, b; s| a.sub(s[0].mul(b));
         mul: binary(all) [structured: "mul.Tensor", "mul_.Tensor", "mul.out"] = |a, b; _| a.mul(b);
         div: binary(float) [structured: "div.Tensor", "div_.Tensor", "div.out"] = |a, b; _| a.div(b);
+        // By a number, for lists of tensors.
+        add_scalar: unary(numeric) = |x; s| x.add(s[0]);
+        sub_scalar: unary(numeric) = |x; s| x.sub(s[0]);
+        mul_scalar: unary(numeric) = |x; s| x.mul(s[0]);
+        div_scalar: unary(float) = |x; s| x.div(s[0]);
         div_floor: binary(numeric), divides = |a, b; _| a.div_floor(b);
         div_trunc: binary(numeric), divides = |a, b; _| a.div_trunc(b);
         /// The result has the divisor's sign, as Python's `%`.
@@ -118,8 +125,41 @@ table! {
         atan2: binary(float) [structured: "atan2", "atan2_", "atan2.out"] = |a, b; _| a.atan2(b);
         hypot: binary(float) [structured: "hypot", "hypot_", "hypot.out"] = |a, b; _| a.hypot(b);
         logaddexp: binary(float) [structured: "logaddexp", "logaddexp.out"] = |a, b; _| a.log_add_exp(b);
-        xlogy: binary(float) [structured: "xlogy.Tensor", "xlogy_.Tensor"] =
+        logaddexp2: binary(float) [structured: "logaddexp2", "logaddexp2.out"] = |a, b; _| a.log_add_exp2(b);
+        xlogy: binary(float) [structured: "xlogy.Tensor", "xlogy_.Tensor", "xlogy.OutTensor"] =
             |a, b; _| if a == T::ZERO && !b.is_nan() { T::ZERO } else { a.mul(b.ln()) };
+        xlog1py: binary(float) [structured: "special_xlog1py", "special_xlog1py.out"] =
+            |a, b; _| if a == T::ZERO && !b.is_nan() { T::ZERO } else { a.mul(b.ln_1p()) };
+        sinc: unary(float) [structured: "sinc", "sinc_", "sinc.out"] =
+            |x; _| x.sinc(), where x.half_turns().is_far() => x.sinc_far();
+        /// The angle of a real number: 0, pi or NaN.
+        angle: unary(float) = |x; _| x.angle();
+        /// Scalar: the number of decimals.
+        round_decimals: unary(float) [structured: "round.decimals", "round_.decimals", "round.decimals_out"] =
+            |x; s| x.round_decimals(s[0]);
+        frexp_mantissa: unary(float) = |x; _| x.frexp_mantissa();
+        frexp_exponent: unary(float) = |x; _| x.frexp_exponent();
+        /// Of a norm, what brings it down to the scalar where it is above.
+        renorm_factor: unary(float) =
+            |norm; s| if norm > s[0] { s[0].div(norm.add(T::constant(1e-7))) } else { T::ONE };
+        // Special functions.
+        lgamma: unary(float) [structured: "lgamma", "lgamma_", "lgamma.out"] = |x; _| x.lgamma();
+        digamma: unary(float) [structured: "digamma", "digamma_", "digamma.out"] = |x; _| x.digamma();
+        /// Scalar: the order.
+        polygamma: unary(float) [structured: "polygamma", "polygamma.out"] = |x; s| x.polygamma(s[0]);
+        igamma: binary(float) [structured: "igamma", "igamma_", "igamma.out"] = |a, x; _| a.igamma(x);
+        igammac: binary(float) [structured: "igammac", "igammac_", "igammac.out"] = |a, x; _| a.igammac(x);
+        zeta: binary(float) [structured: "special_zeta", "special_zeta.out"] = |x, q; _| x.zeta(q);
+        erfinv: unary(float) [structured: "erfinv", "erfinv_", "erfinv.out"] = |x; _| x.erfinv();
+        erfcx: unary(float) [structured: "special_erfcx", "special_erfcx.out"] = |x; _| x.erfcx();
+        ndtri: unary(float) [structured: "special_ndtri", "special_ndtri.out"] = |x; _| x.ndtri();
+        log_ndtr: unary(float) [structured: "special_log_ndtr", "special_log_ndtr.out"] = |x; _| x.log_ndtr();
+        i0: unary(float) [structured: "i0", "i0_", "i0.out"] = |x; _| x.i0();
+        i0e: unary(float) [structured: "special_i0e", "special_i0e.out"] = |x; _| x.i0e();
+        i1: unary(float) [structured: "special_i1", "special_i1.out"] = |x; _| x.i1();
+        i1e: unary(float) [structured: "special_i1e", "special_i1e.out"] = |x; _| x.i1e();
+        /// -x ln(x); 0 at 0.
+        entr: unary(float) [structured: "special_entr", "special_entr.out"] = |x; _| x.entr();
         /// Scalar: eps, negative where it was not given.
         logit: unary(float) = |x; s| x.logit(s[0]);
         /// Scalar: eps, negative where it was not given.
@@ -173,6 +213,10 @@ table! {
         bitwise_right_shift: binary(integer) [structured:
             "bitwise_right_shift.Tensor", "bitwise_right_shift_.Tensor", "bitwise_right_shift.Tensor_out"] =
             |a, b; _| a.shift_right(b);
+        gcd: binary(integer) [structured: "gcd", "gcd_", "gcd.out"] = |a, b; _| a.gcd(b);
+        lcm: binary(integer) [structured: "lcm", "lcm_", "lcm.out"] = |a, b; _| a.lcm(b);
+        /// The neighbour of a float, on the bits of both; scalar: infinity's bits.
+        nextafter: binary(integer) = |a, b; s| a.next_after(b, s[0]);
         // Activations.
         relu: unary(numeric) [plain: "relu", "relu_", "relu.out"] = |x; _| if x < T::ZERO { T::ZERO } else { x };
         threshold: unary(numeric) [structured: "threshold", "threshold_", "threshold.out"] =
@@ -262,6 +306,10 @@ table! {
         fill = crate::loops::fill::fill, outputs 1;
         /// `[out]` of one dimension: `start + i * step`. Ints (for integers) or floats (for floats): start, step.
         arange = crate::loops::fill::arange, outputs 1;
+        /// `[out]` of one dimension, from and up to a number; floats: both. Between them integers are cut.
+        linspace = crate::loops::fill::linspace, outputs 1;
+        /// Powers of a base, whose exponents are linspace's; floats: both exponents, the base.
+        logspace = crate::loops::fill::logspace, outputs 1;
         /// Matrix product: `[out, a, b]`, 2-D.
         matmul = crate::matmul::matmul, outputs 1, flops product;
         /// Products in a batch: `[out, a, b]`, 3-D.
@@ -375,6 +423,12 @@ table! {
         /// `[out (i64, rows × samples), weights (rows × categories)]`, ints `[seed, offset,
         /// replacement]`. Words: 2 a sample with replacement, 2 a category without.
         multinomial = crate::random::multinomial, outputs 1, random;
+        /// `[out, rate]`, floats of one shape. Words: 4.
+        poisson = crate::random::poisson, outputs 1, random;
+        /// `[out, count, p]`, floats of one shape. Words: 4.
+        binomial = crate::random::binomial, outputs 1, random;
+        /// `[out, shape]`, floats of one shape. Words: 4.
+        standard_gamma = crate::random::standard_gamma, outputs 1, random;
         /// `[out, mask (bool), input]`, floats `[p]`. Words: 1.
         dropout = crate::random::dropout, outputs 2, random, flops once;
         /// `[grad_in, grad, mask (bool)]`, floats `[scale]`.
@@ -433,6 +487,9 @@ table! {
         /// `[images, columns]`, ints as im2col's.
         col2im = crate::unfold::col2im, outputs 1, flops once;
 
+        /// Another row over lists: results, then each input's list; ints `[results, the row's id,
+        /// compute dtype, whether each tensor has a scalar of its own]` and scalars, floats: scalars.
+        foreach = crate::loops::foreach::launch, outputs first_int, in_place;
         // One step over lists. `written` counts the views that are written: every list but the
         // gradients' is, and theirs comes last among the written ones where they are unscaled.
         /// Parameters, [momentum buffers,] gradients; ints `[written, nesterov, maximize,
@@ -454,6 +511,8 @@ table! {
         // Reductions: the input's rank is kept, reduced dimensions have size one.
         /// `[output, input]`
         sum = crate::reduce::sum, outputs 1, flops once;
+        /// `[output, input]`, floats
+        nansum = crate::reduce::nansum, outputs 1;
         /// `[output, input]`
         mean = crate::reduce::mean, outputs 1, flops once;
         /// `[output, input]`
@@ -476,6 +535,12 @@ table! {
         variance = crate::reduce::variance, outputs 2, flops once;
         /// `[output, input]`; floats `[p]`
         norm = crate::reduce::norm, outputs 1, flops once;
+        /// `[out, data, lengths (i64)]`: `[outer, segments, inner]`, `[outer, along, inner]`, `[outer,
+        /// segments]`; ints `[reduction (0 max, 1 mean, 2 min, 3 sum, 4 product), has_initial]`, floats
+        /// `[initial]`.
+        segment_reduce = crate::reduce::segment_reduce, outputs 1;
+        /// `[grad_data, grad, out, data, lengths (i64)]`, scalars as segment_reduce's.
+        segment_reduce_backward = crate::reduce::segment_reduce_backward, outputs 1;
         /// `[output, input]`; ints `[dim]`
         cumsum = crate::reduce::cumsum, outputs 1, in_place, flops once;
         /// `[output, input]`; ints `[dim]`

@@ -8,7 +8,7 @@ use crate::index::contiguous_strides;
 use crate::isa::{self, Level};
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::copy;
-use crate::loops::iterate::Space;
+use crate::loops::iterate::alike;
 use crate::match_float;
 use crate::threads;
 use crate::view::{Attrs, View};
@@ -63,7 +63,7 @@ pub(super) fn run<R: Rule<STATES>, const STATES: usize>(lists: &[&[View<'_>]], g
     let mut total = 0;
     for (tensor, parameter) in lists[0].iter().enumerate() {
         let operands: Vec<View<'_>> = lists.iter().map(|list| list[tensor]).collect();
-        if !alike(&operands) {
+        if !alike(&operands.iter().collect::<Vec<_>>()) {
             packed::<R, STATES>(&operands, grads, rule, tensor)?;
             continue;
         }
@@ -84,13 +84,6 @@ pub(super) fn run<R: Rule<STATES>, const STATES: usize>(lists: &[&[View<'_>]], g
         let _ = piece_of::<R, STATES>(level, lists[0][tensor].dtype(), operands, grads, rule, tensor);
     });
     Ok(())
-}
-
-/// Whether the operands lie in one order without gaps, so that they can be walked linearly.
-fn alike(operands: &[View<'_>]) -> bool {
-    let first = &operands[0];
-    let strides = |view: &View<'_>| Space::of([first, view]).dims;
-    operands.iter().all(|view| matches!(strides(view)[..], [dim] if dim.size <= 1 || dim.strides == [1, 1]))
 }
 
 /// A tensor whose operands lie differently: stepped in dense copies.

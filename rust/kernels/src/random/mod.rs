@@ -8,11 +8,13 @@ mod dropout;
 mod fill;
 mod permute;
 mod philox;
+mod rejection;
 
 pub use dropout::{dropout, dropout_backward};
 pub use fill::{bernoulli, bernoulli_tensor, cauchy, exponential, geometric, log_normal, normal, random, uniform};
 pub use permute::{multinomial, randperm};
 pub(crate) use philox::fill as fill_words;
+pub use rejection::{binomial, poisson, standard_gamma};
 
 use crate::error::{Error, Result};
 use crate::view::Attrs;

@@ -13,7 +13,13 @@ const SIDE_BY_SIDE: usize = 32;
 /// The four words of one counter.
 #[inline(always)]
 pub(super) fn block(seed: u64, counter: u64) -> [u32; 4] {
-    let mut words = [counter as u32, (counter >> 32) as u32, 0, 0];
+    nested(seed, counter, 0)
+}
+
+/// The four words at `place` of the sequence that a counter has of its own.
+#[inline(always)]
+pub(super) fn nested(seed: u64, counter: u64, place: u32) -> [u32; 4] {
+    let mut words = [counter as u32, (counter >> 32) as u32, place, 0];
     let mut key = [seed as u32, (seed >> 32) as u32];
     for _ in 0..ROUNDS {
         let first = u64::from(words[0]) * u64::from(MULTIPLIERS[0]);

@@ -136,14 +136,14 @@ impl<P: Step> Each<P> {
     }
 }
 
-/// Sums in `T`; the mean where asked.
+/// Sums in `T`, of all or but for NaN; the mean where asked.
 #[derive(Clone, Copy)]
-pub struct Sum<S, T> {
+pub struct Sum<S, T, const SKIP_NAN: bool = false> {
     pub mean: bool,
     pub types: PhantomData<(S, T)>,
 }
 
-impl<S: Stored, T: Compute + Stored> Step for Sum<S, T> {
+impl<S: Stored, T: Compute + Stored, const SKIP_NAN: bool> Step for Sum<S, T, SKIP_NAN> {
     type Item = S;
     type Acc = T;
     type Out = T;
@@ -153,7 +153,8 @@ impl<S: Stored, T: Compute + Stored> Step for Sum<S, T> {
     }
     #[inline(always)]
     fn step(&self, acc: T, item: S) -> T {
-        acc.add(T::load(item))
+        let item = T::load(item);
+        acc.add(if SKIP_NAN && item.is_nan() { T::ZERO } else { item })
     }
     #[inline(always)]
     fn combine(&self, left: T, right: T) -> T {

@@ -8,6 +8,7 @@ pub mod engine;
 pub mod moments;
 mod position;
 mod scan;
+mod segments;
 
 use std::marker::PhantomData;
 
@@ -26,6 +27,7 @@ use engine::reduce;
 use moments::Moments;
 use position::Position;
 pub use scan::{cumprod, cumsum};
+pub use segments::{segment_reduce, segment_reduce_backward};
 
 /// The types that a stored type is reduced in.
 trait Reduced: Stored {
@@ -107,6 +109,16 @@ pub fn sum(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
     summable(output, input, |input| {
         match_stored!(input.dtype(), S => {
             run(Sum::<S, <S as Reduced>::Total> { mean: false, types: PhantomData }, output, input)
+        })
+    })
+}
+
+/// `[output, input]`, of floats: the sum of what is not NaN.
+pub fn nansum(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
+    let [output, input] = one(views)?;
+    summable(output, input, |input| {
+        match_float!(input.dtype(), S => {
+            run(Sum::<S, <S as Reduced>::Total, true> { mean: false, types: PhantomData }, output, input)
         })
     })
 }

@@ -1,0 +1,168 @@
+// Ops that are a few launches of others.
+#include <ATen/ExpandUtils.h>
+#include <ATen/MemoryOverlap.h>
+#include <ATen/TensorSubclassLikeUtils.h>
+#include <ATen/WrapDimUtils.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/addcmul.h>
+#include <ATen/ops/complex_ops.h>
+#include <ATen/ops/cos.h>
+#include <ATen/ops/equal_ops.h>
+#include <ATen/ops/linalg_cross_meta.h>
+#include <ATen/ops/linalg_cross_ops.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/mul.h>
+#include <ATen/ops/ne.h>
+#include <ATen/ops/polar_ops.h>
+#include <ATen/ops/renorm_meta.h>
+#include <ATen/ops/renorm_ops.h>
+#include <ATen/ops/sin.h>
+#include <ATen/ops/trace_ops.h>
+#include <ATen/ops/view_as_real.h>
+#include <torch/library.h>
+
+#include "aten/forms.h"
+#include "aten/pointwise.h"
+
+namespace rustorch {
+namespace {
+
+using at::Tensor;
+
+struct Cross {
+  using Meta = at::meta::structured_linalg_cross;
+  static void run(const Tensor& out, const Tensor& self, const Tensor& other, int64_t dim) {
+    const Tensor result = out.is_alias_of(self) || out.is_alias_of(other) ? at::empty_like(out) : out;
+    const auto sizes = out.sizes();
+    const Tensor a = self.expand(sizes);
+    const Tensor b = other.expand(sizes);
+    for (int64_t at = 0; at < 3; ++at) {
+      const int64_t next = (at + 1) % 3;
+      const int64_t last = (at + 2) % 3;
+      Tensor part = result.select(dim, at);
+      at::mul_out(part, a.select(dim, next), b.select(dim, last));
+      part.addcmul_(a.select(dim, last), b.select(dim, next), -1);
+    }
+    if (!result.is_same(out)) {
+      out.copy_(result);
+    }
+  }
+};
+
+// Scales the parts along a dimension whose norm is above the bound down to it.
+struct Renorm {
+  using Meta = at::meta::structured_renorm;
+  static void run(const Tensor& out, const Tensor& self, const at::Scalar& p, int64_t dim, const at::Scalar& most) {
+    const int64_t kept = at::maybe_wrap_dim(dim, self.dim());
+    at::DimVector reduced;
+    for (int64_t at = 0; at < self.dim(); ++at) {
+      if (at != kept) {
+        reduced.push_back(at);
+      }
+    }
+    const auto wide = self.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    const Tensor norm = at::linalg_vector_norm(self, p.toDouble(), reduced, /*keepdim=*/true, wide);
+    const Tensor factor = empty_dense(norm.sizes(), self.scalar_type());
+    launch(Op::renorm_factor_, {factor, norm}, {static_cast<int64_t>(wide), 0}, {most.toDouble()});
+    Tensor target = out;
+    at::mul_out(target, self, factor);
+  }
+};
+
+Tensor trace(const Tensor& self) {
+  TORCH_CHECK(self.dim() == 2, "trace: expected a matrix, but got tensor with dim ", self.dim());
+  return is_native(self.scalar_type()) ? self.diagonal().sum() : call_fallback<at::_ops::trace>(self);
+}
+
+bool equal(const Tensor& a, const Tensor& b) {
+  TORCH_CHECK(a.device() == b.device(), "Cannot compare two tensors on different devices. Got: ", a.device(), " and ",
+              b.device());
+  if (!is_native(a.scalar_type()) || !is_native(b.scalar_type())) {
+    return call_fallback<at::_ops::equal>(a, b);
+  }
+  return a.sizes() == b.sizes() && !at::ne(a, b).any().item<bool>();
+}
+
+Tensor& narrow_copy_out(const Tensor& self, int64_t dim, int64_t start, int64_t length, Tensor& out) {
+  const Tensor part = self.narrow(dim, start, length);
+  at::native::resize_output(out, part.sizes());
+  return out.copy_(part);
+}
+
+Tensor narrow_copy(const Tensor& self, int64_t dim, c10::SymInt start, c10::SymInt length) {
+  return self.narrow(dim, start.expect_int(), length.expect_int()).clone(at::MemoryFormat::Contiguous);
+}
+
+Tensor& narrow_copy_sizes_out(const Tensor& self, int64_t dim, c10::SymInt start, c10::SymInt length, Tensor& out) {
+  return narrow_copy_out(self, dim, start.expect_int(), length.expect_int(), out);
+}
+
+// Windows that do not overlap are copied; others are added, one place of all windows at a time.
+Tensor unfold_backward(const Tensor& grad, c10::SymIntArrayRef input_sizes, int64_t dim, int64_t size, int64_t step) {
+  const auto sizes = C10_AS_INTARRAYREF_SLOW(input_sizes);
+  Tensor grad_input = at::zeros(sizes, grad.options());
+  if (sizes.empty()) {
+    return grad_input.add_(grad.select(-1, 0));
+  }
+  const int64_t along = at::maybe_wrap_dim(dim, static_cast<int64_t>(sizes.size()));
+  Tensor windows = grad_input.unfold(along, size, step);
+  if (step >= size) {
+    windows.copy_(grad);
+    return grad_input;
+  }
+  for (int64_t at = 0; at < size; ++at) {
+    windows.select(-1, at).add_(grad.select(-1, at));
+  }
+  return grad_input;
+}
+
+// The real and the imaginary part of a complex result.
+std::array<Tensor, 2> parts(Tensor& out, const Tensor& a, const Tensor& b, const char* name) {
+  TORCH_CHECK((a.scalar_type() == at::kFloat || a.scalar_type() == at::kDouble || a.scalar_type() == at::kHalf) &&
+                  (b.scalar_type() == at::kFloat || b.scalar_type() == at::kDouble || b.scalar_type() == at::kHalf),
+              "Expected both inputs to be Half, Float or Double tensors but got ", a.scalar_type(), " and ",
+              b.scalar_type());
+  TORCH_CHECK(a.scalar_type() == b.scalar_type(), "Expected object of scalar type ", a.scalar_type(),
+              " but got scalar type ", b.scalar_type(), " for second argument");
+  TORCH_CHECK(out.scalar_type() == at::toComplexType(a.scalar_type()), "Expected object of scalar type ",
+              at::toComplexType(a.scalar_type()), " but got scalar type ", out.scalar_type(), " for argument 'out'");
+  at::native::resize_output(out, at::infer_size(a.sizes(), b.sizes()));
+  at::assert_no_internal_overlap(out);
+  TORCH_CHECK(out.device() == a.device() && (a.device() == b.device() || b.dim() == 0), name,
+              ": expected all tensors to be on the same device");
+  const Tensor both = at::view_as_real(out);
+  return {both.select(-1, 0), both.select(-1, 1)};
+}
+
+Tensor& complex_out(const Tensor& real, const Tensor& imaginary, Tensor& out) {
+  const auto [to_real, to_imaginary] = parts(out, real, imaginary, "complex");
+  to_real.copy_(real.expand(out.sizes()));
+  to_imaginary.copy_(imaginary.expand(out.sizes()));
+  return out;
+}
+
+Tensor& polar_out(const Tensor& size, const Tensor& angle, Tensor& out) {
+  auto [real, imaginary] = parts(out, size, angle, "polar");
+  at::mul_out(real, size, at::cos(angle));
+  at::mul_out(imaginary, size, at::sin(angle));
+  return out;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("linalg_cross", TORCH_FN((Made<Cross, at::_ops::linalg_cross>::call)));
+  m.impl("linalg_cross.out", TORCH_FN((WrittenTo<Cross, at::_ops::linalg_cross_out>::call)));
+  m.impl("renorm", TORCH_FN((Made<Renorm, at::_ops::renorm>::call)));
+  m.impl("renorm_", TORCH_FN((InPlace<Renorm, at::_ops::renorm_>::call)));
+  m.impl("renorm.out", TORCH_FN((WrittenTo<Renorm, at::_ops::renorm_out>::call)));
+  m.impl("trace", TORCH_FN(trace));
+  m.impl("equal", TORCH_FN(equal));
+  m.impl("narrow_copy", TORCH_FN(narrow_copy));
+  m.impl("narrow_copy.out", TORCH_FN(narrow_copy_sizes_out));
+  m.impl("unfold_backward", TORCH_FN(unfold_backward));
+  m.impl("complex.out", TORCH_FN(complex_out));
+  m.impl("polar.out", TORCH_FN(polar_out));
+}
+
+}  // namespace rustorch

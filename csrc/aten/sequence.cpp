@@ -1,0 +1,116 @@
+// Tensors of arithmetic and geometric sequences, and the identity.
+#include <ATen/core/Tensor.h>
+#include <ATen/native/Resize.h>
+#include <ATen/ops/linspace_ops.h>
+#include <ATen/ops/logspace_ops.h>
+#include <torch/library.h>
+
+#include <cmath>
+
+#include "aten/fallback.h"
+#include "aten/pointwise.h"
+#include "aten/structured.h"
+
+namespace rustorch {
+namespace {
+
+using at::Scalar;
+using at::Tensor;
+
+// How many elements `arange` gives, by ATen's own rule: integers exactly, floats in double.
+int64_t arange_size(const Scalar& start, const Scalar& end, const Scalar& step, at::ScalarType dtype) {
+  const double first = start.toDouble();
+  const double last = end.toDouble();
+  const double by = step.toDouble();
+  TORCH_CHECK(by != 0, "step must be nonzero");
+  TORCH_CHECK(std::isfinite(first) && std::isfinite(last), "unsupported range: ", first, " -> ", last);
+  TORCH_CHECK((by > 0 && last >= first) || (by < 0 && last <= first),
+              "upper bound and lower bound inconsistent with step sign");
+  if (dtype == at::kLong) {
+    const int64_t stride = step.toLong();
+    const int64_t sign = stride > 0 ? 1 : -1;
+    return (end.toLong() - start.toLong() + stride - sign) / stride;
+  }
+  const double size = std::ceil((last - first) / by);
+  TORCH_CHECK(size >= 0 && size < 9.2e18, "invalid size, possible overflow?");
+  return static_cast<int64_t>(size);
+}
+
+// Fills `out` as one line, in order, whatever its shape.
+Tensor& write_line(Op op, Tensor& out, std::initializer_list<Scalar> numbers) {
+  ScalarArguments scalars;
+  for (const Scalar& number : numbers) {
+    scalars.add(number);
+  }
+  if (out.dim() == 1) {
+    launch(op, {out}, scalars.ints, scalars.floats);
+    return out;
+  }
+  const Tensor line = empty_dense({out.numel()}, out.scalar_type());
+  launch(op, {line}, scalars.ints, scalars.floats);
+  return out.copy_(line.view(out.sizes()));
+}
+
+Tensor& arange_out(const Scalar& start, const Scalar& end, const Scalar& step, Tensor& out) {
+  const int64_t size = arange_size(start, end, step, out.scalar_type());
+  if (out.numel() != size) {
+    out.resize_({size});
+  }
+  return write_line(Op::arange_, out, {start, step});
+}
+
+// Both ends included, by ATen's rule.
+Tensor& range_out(const Scalar& start, const Scalar& end, const Scalar& step, Tensor& out) {
+  const double by = step.toDouble();
+  const double first = start.toDouble();
+  const double last = end.toDouble();
+  TORCH_CHECK(by > 0 || by < 0, "step must be nonzero");
+  TORCH_CHECK(std::isfinite(first) && std::isfinite(last), "unsupported range: ", first, " -> ", last);
+  TORCH_CHECK((by > 0 && last >= first) || (by < 0 && last <= first),
+              "upper bound and lower bound inconsistent with step sign");
+  const auto size = static_cast<int64_t>((last - first) / by + 1);
+  if (out.numel() != size) {
+    out.resize_({size});
+  }
+  return write_line(Op::arange_, out, {start, step});
+}
+
+template <class Traits, bool geometric, class... Base>
+Tensor& spaced_out(const Scalar& start, const Scalar& end, int64_t steps, Base... base, Tensor& out) {
+  TORCH_CHECK(steps >= 0, "number of steps must be non-negative");
+  if (start.isComplex() || end.isComplex() || !is_native(out.scalar_type()) || out.scalar_type() == at::kBool) {
+    return call_fallback<Traits>(start, end, steps, base..., out);
+  }
+  if (out.numel() != steps) {
+    out.resize_({steps});
+  }
+  // An integer result starts and ends at integers, between which it is cut.
+  const auto end_of = [&](const Scalar& number) {
+    return at::isIntegralType(out.scalar_type(), true) ? Scalar(static_cast<double>(number.toLong())) : number;
+  };
+  return write_line(geometric ? Op::logspace_ : Op::linspace_, out, {end_of(start), end_of(end), Scalar(base)...});
+}
+
+Tensor& eye_m_out(int64_t rows, int64_t columns, Tensor& out) {
+  TORCH_CHECK(rows >= 0, "n must be greater or equal to 0, got ", rows);
+  TORCH_CHECK(columns >= 0, "m must be greater or equal to 0, got ", columns);
+  out.resize_({rows, columns});
+  out.zero_();
+  out.diagonal().fill_(1);
+  return out;
+}
+
+Tensor& eye_out(int64_t size, Tensor& out) { return eye_m_out(size, size, out); }
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("arange.start_out", TORCH_FN(arange_out));
+  m.impl("range.out", TORCH_FN(range_out));
+  m.impl("linspace.out", TORCH_FN((spaced_out<at::_ops::linspace_out, false>)));
+  m.impl("logspace.out", TORCH_FN((spaced_out<at::_ops::logspace_out, true, double>)));
+  m.impl("eye.out", TORCH_FN(eye_out));
+  m.impl("eye.m_out", TORCH_FN(eye_m_out));
+}
+
+}  // namespace rustorch
