@@ -159,3 +159,9 @@ def test_large_copies_and_transposes():
     there = tensor.to("rustorch")
     assert torch.equal(there.cpu(), tensor)
     assert torch.equal(there.t().contiguous().cpu(), tensor.t().contiguous())
+
+
+def test_chunks_of_a_number_are_refused() -> None:
+    number = torch.tensor(1.0, device="rustorch")
+    with pytest.raises(RuntimeError, match="at least one dimension"):
+        torch._chunk_cat([number, number], 0, 2)

@@ -180,11 +180,11 @@ Tensor& index_put_impl(Tensor& self, const Indices& indices, const Tensor& given
   const Tensor value = given.device() != self.device() && given.dim() == 0 ? given.to(self.device()) : given;
   at::assert_no_overlap(self, value);
   const Prepared prepared(self, indices);
+  TORCH_CHECK(at::is_expandable_to(value.sizes(), prepared.sizes), "shape mismatch: value tensor of shape ",
+              value.sizes(), " cannot be broadcast to indexing result of shape ", at::IntArrayRef(prepared.sizes));
   if (c10::multiply_integers(prepared.sizes) == 0) {
     return self;
   }
-  TORCH_CHECK(at::is_expandable_to(value.sizes(), prepared.sizes), "shape mismatch: value tensor of shape ",
-              value.sizes(), " cannot be broadcast to indexing result of shape ", at::IntArrayRef(prepared.sizes));
   const auto operand = [&](const Tensor& tensor) { return accumulate ? Operand(tensor) : Operand::bits(tensor); };
   launch(Op::index_put_, prepared.operands({operand(self), operand(value)}), {static_cast<int64_t>(accumulate)});
   return self;

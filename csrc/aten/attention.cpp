@@ -70,6 +70,7 @@ Tensor empty_result(const Tensor& query, const Tensor& value) {
 }
 
 void check(const Tensor& query, const Tensor& key, const Tensor& value) {
+  TORCH_CHECK_INDEX(query.dim() > 0, "scaled_dot_product_attention: the query has no dimensions");
   TORCH_CHECK(query.dim() == 4 && key.dim() == 4 && value.dim() == 4,
               "scaled_dot_product_attention: expected query, key and value to be 4-D, got ", query.sizes(), ", ",
               key.sizes(), " and ", value.sizes());

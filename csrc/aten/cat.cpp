@@ -1,6 +1,7 @@
 // Concatenation; stack, hstack and the like are composed of it.
 #include <ATen/core/Tensor.h>
 #include <ATen/core/IListRef.h>
+#include <ATen/ops/_chunk_cat_native.h>
 #include <ATen/ops/cat_meta.h>
 #include <ATen/ops/cat_ops.h>
 #include <torch/library.h>
@@ -63,11 +64,30 @@ Tensor& cat_out(const at::ITensorListRef& tensors, int64_t dim, Tensor& out) {
   return out;
 }
 
+// Composite, and the composite form reads the sizes of a tensor without dimensions.
+void check_chunks(at::TensorList tensors) {
+  for (const Tensor& tensor : tensors) {
+    TORCH_CHECK(tensor.dim() > 0, "_chunk_cat: expected tensors with at least one dimension");
+  }
+}
+
+Tensor chunk_cat(at::TensorList tensors, int64_t dim, int64_t chunks) {
+  check_chunks(tensors);
+  return at::native::_chunk_cat(tensors, dim, chunks);
+}
+
+Tensor& chunk_cat_out(at::TensorList tensors, int64_t dim, int64_t chunks, Tensor& out) {
+  check_chunks(tensors);
+  return at::native::_chunk_cat_out(tensors, dim, chunks, out);
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("cat", TORCH_FN(cat));
   m.impl("cat.out", TORCH_FN(cat_out));
+  m.impl("_chunk_cat", TORCH_FN(chunk_cat));
+  m.impl("_chunk_cat.out", TORCH_FN(chunk_cat_out));
 }
 
 }  // namespace rustorch

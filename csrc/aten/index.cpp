@@ -272,11 +272,12 @@ Tensor roll(const Tensor& self, at::IntArrayRef shifts, at::IntArrayRef dims) {
   }
   TORCH_CHECK(shifts.size() == dims.size(), "shifts and dimensions must align. shifts: ", shifts.size(),
               ", dims:", dims.size());
+  TORCH_CHECK_INDEX(self.dim() > 0, "Dimension specified as ", dims[0], " but tensor has no dimensions");
   // A dimension that is named twice is rolled by the sum.
   c10::SmallVector<int64_t, 6> shift_of(self.dim(), 0);
   for (size_t at = 0; at < dims.size(); ++at) {
     const int64_t dim = wrapped(dims[at], self);
-    if (self.dim() > 0 && self.size(dim) > 0) {
+    if (self.size(dim) > 0) {
       shift_of[dim] = (shift_of[dim] + shifts[at] % self.size(dim)) % self.size(dim);
     }
   }

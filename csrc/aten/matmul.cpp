@@ -7,6 +7,7 @@
 #include <ATen/ops/addmm_ops.h>
 #include <ATen/ops/addmv_meta.h>
 #include <ATen/ops/addmv_ops.h>
+#include <ATen/ops/addr_native.h>
 #include <ATen/ops/baddbmm_meta.h>
 #include <ATen/ops/baddbmm_ops.h>
 #include <ATen/ops/bmm_meta.h>
@@ -320,6 +321,15 @@ Tensor& addbmm_in_place(Tensor& self, const Tensor& a, const Tensor& b, const Sc
   return addmm_in_place(self, one.rows, one.columns, beta, alpha);
 }
 
+// Composite. In place, the composite form would resize an input that broadcasts.
+Tensor& addr_out(const Tensor& self, const Tensor& a, const Tensor& b, const Scalar& beta, const Scalar& alpha,
+                 Tensor& out) {
+  if (out.is_same(self)) {
+    TORCH_CHECK(self.dim() == 2, "2D tensor expected, got ", self.dim(), "D tensor for input");
+  }
+  return at::native::math_addr_out(self, a, b, beta, alpha, out);
+}
+
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("addbmm", TORCH_FN(addbmm));
   m.impl("addbmm_", TORCH_FN(addbmm_in_place));
@@ -338,6 +348,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("addmv", TORCH_FN(addmv));
   m.impl("addmv_", TORCH_FN(addmv_in_place));
   m.impl("addmv.out", TORCH_FN(addmv_out));
+  m.impl("addr.out", TORCH_FN(addr_out));
   m.impl("dot", TORCH_FN(dot));
 }
 

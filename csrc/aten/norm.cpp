@@ -31,6 +31,11 @@ Tensor as_input(const Tensor& grad, const Tensor& input) {
   return grad.scalar_type() == input.scalar_type() ? grad : grad.to(input.scalar_type());
 }
 
+int64_t channels_of(const Tensor& input) {
+  TORCH_CHECK(input.dim() > 0, "batch_norm: expected an input with at least one dimension");
+  return input.size(1);
+}
+
 void launch_batch_norm(const Tensor& output, const Tensor& save_mean, const Tensor& save_invstd, const Tensor& input,
                        const OptionalTensor& weight, const OptionalTensor& bias, const OptionalTensor& running_mean,
                        const OptionalTensor& running_var, bool training, double momentum, double eps) {
@@ -44,7 +49,7 @@ Three batch_norm(const Tensor& input, const OptionalTensor& weight, const Option
                  const OptionalTensor& running_mean, const OptionalTensor& running_var, bool training, double momentum,
                  double eps) {
   Tensor output = at::empty_like(input, input.suggest_memory_format());
-  const std::array<int64_t, 1> channels{training ? input.size(1) : 0};
+  const std::array<int64_t, 1> channels{training ? channels_of(input) : 0};
   Tensor save_mean = empty_dense(channels, statistics_dtype(input));
   Tensor save_invstd = empty_dense(channels, statistics_dtype(input));
   launch_batch_norm(output, training ? save_mean : Tensor(), training ? save_invstd : Tensor(), input, weight, bias,
@@ -57,7 +62,7 @@ std::tuple<Tensor&, Tensor&, Tensor&> batch_norm_out(const Tensor& input, const 
                                                      const OptionalTensor& running_var, bool training, double momentum,
                                                      double eps, Tensor& output, Tensor& save_mean,
                                                      Tensor& save_invstd) {
-  const std::array<int64_t, 1> channels{training ? input.size(1) : 0};
+  const std::array<int64_t, 1> channels{training ? channels_of(input) : 0};
   at::native::resize_output(output, input.sizes());
   at::native::resize_output(save_mean, channels);
   at::native::resize_output(save_invstd, channels);
@@ -107,7 +112,7 @@ Three batch_norm_backward(const Tensor& grad, const Tensor& input, const Optiona
                           const OptionalTensor& save_mean, const OptionalTensor& save_invstd, bool training, double eps,
                           std::array<bool, 3> mask) {
   Tensor grad_input = mask[0] ? at::empty_like(input, input.suggest_memory_format()) : Tensor();
-  const std::array<int64_t, 1> channels{input.size(1)};
+  const std::array<int64_t, 1> channels{channels_of(input)};
   Tensor grad_weight = gradient(mask[1], channels, weight, input);
   Tensor grad_bias = gradient(mask[2], channels, weight, input);
   launch(Op::batch_norm_backward_,

@@ -9,7 +9,17 @@
 #include "aten/structured.h"
 #include "bridge.h"
 
+namespace at::meta {
+struct structured_softshrink;
+}
+
 namespace rustorch {
+
+// Metas that check the values of numbers; the dense path, which calls no meta, is not for them.
+template <class Meta>
+constexpr bool kChecksNumbers = false;
+template <>
+inline constexpr bool kChecksNumbers<at::meta::structured_softshrink> = true;
 
 // The scalar arguments of a call, as floats and as integers.
 struct ScalarArguments {
@@ -96,7 +106,7 @@ template <Op op, class Meta, class Traits, bool is_test, class... Args>
 struct Functional<op, Meta, Traits, is_test, at::Tensor(Args...)> {
   static at::Tensor call(Args... args) {
     auto arguments = detail::look_at(args...);
-    if (arguments.dense) {
+    if (arguments.dense && !kChecksNumbers<Meta>) {
       const at::Tensor& first = *arguments.tensors[0];
       at::Tensor output = empty_dense(first.sizes(), is_test ? at::kBool : first.scalar_type());
       launch_dense(op, output, arguments);
@@ -119,7 +129,7 @@ template <Op op, class Meta, class Traits, bool is_test, class... Args>
 struct Inplace<op, Meta, Traits, is_test, at::Tensor&(at::Tensor&, Args...)> {
   static at::Tensor& call(at::Tensor& self, Args... args) {
     auto arguments = detail::look_at(self, args...);
-    if (arguments.dense && !is_test) {
+    if (arguments.dense && !is_test && !kChecksNumbers<Meta>) {
       launch_dense(op, self, arguments);
       return self;
     }

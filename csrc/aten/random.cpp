@@ -2,6 +2,7 @@
 // consumes is reserved, and Rust draws.
 #include <ATen/Dispatch.h>
 #include <ATen/ExpandUtils.h>
+#include <ATen/MemoryOverlap.h>
 #include <ATen/core/Generator.h>
 #include <ATen/ops/div.h>
 #include <ATen/ops/empty_like.h>
@@ -35,6 +36,14 @@ void launch_random(Op op, c10::ArrayRef<Operand> operands, MaybeGenerator genera
   launch(op, operands, all, floats);
 }
 
+// Draws into a tensor of the user's, none of whose elements lies on another.
+Tensor& fill_random(Op op, Tensor& self, MaybeGenerator generator, uint64_t words, c10::ArrayRef<int64_t> ints,
+                    c10::ArrayRef<double> floats) {
+  at::assert_no_internal_overlap(self);
+  launch_random(op, {self}, std::move(generator), self.numel(), words, ints, floats);
+  return self;
+}
+
 uint64_t words_of(const Tensor& self) {
   return self.scalar_type() == at::kDouble ? 2 : 1;
 }
@@ -46,8 +55,7 @@ void check_float(const Tensor& self, const char* name) {
 
 Tensor& fill_float(Op op, const char* name, Tensor& self, MaybeGenerator generator, double first, double second) {
   check_float(self, name);
-  launch_random(op, {self}, std::move(generator), self.numel(), words_of(self), {}, {first, second});
-  return self;
+  return fill_random(op, self, std::move(generator), words_of(self), {}, {first, second});
 }
 
 Tensor& uniform(Tensor& self, double from, double to, MaybeGenerator generator) {
@@ -99,8 +107,7 @@ Tensor& cauchy(Tensor& self, double median, double sigma, MaybeGenerator generat
 
 Tensor& geometric(Tensor& self, double p, MaybeGenerator generator) {
   TORCH_CHECK(0 < p && p < 1, "geometric_ expects p to be in (0, 1), but got p=", p);
-  launch_random(Op::geometric_, {self}, std::move(generator), self.numel(), 2, {}, {p});
-  return self;
+  return fill_random(Op::geometric_, self, std::move(generator), 2, {}, {p});
 }
 
 // normal(mean, std) with tensors of parameters: standard values, scaled and shifted.
@@ -160,13 +167,13 @@ Tensor normal_tensors(const Tensor& mean, const Tensor& std, MaybeGenerator gene
 
 Tensor& bernoulli_number(Tensor& self, double p, MaybeGenerator generator) {
   TORCH_CHECK(0 <= p && p <= 1, "bernoulli_ expects p to be in [0, 1], but got p=", p);
-  launch_random(Op::bernoulli_, {self}, std::move(generator), self.numel(), 1, {}, {p});
-  return self;
+  return fill_random(Op::bernoulli_, self, std::move(generator), 1, {}, {p});
 }
 
 Tensor& bernoulli_tensor(Tensor& self, const Tensor& p, MaybeGenerator generator) {
   TORCH_CHECK(at::isFloatingType(p.scalar_type()),
               "expected probabilities tensor to have floating type, got ", p.scalar_type());
+  at::assert_no_internal_overlap(self);
   const Tensor here = p.is_cpu() ? p.to(self.device()) : p;
   const auto expanded = at::expand_inplace(self, here, "bernoulli_");
   launch_random(Op::bernoulli_tensor_, {self, *expanded}, std::move(generator), self.numel(), 1);
@@ -182,8 +189,7 @@ Tensor& bernoulli_out(const Tensor& self, MaybeGenerator generator, Tensor& out)
 // Integers in [from, from + range); a range of zero stands for all of 64 bits.
 Tensor& launch_integers(Tensor& self, int64_t from, uint64_t range, MaybeGenerator generator) {
   const uint64_t words = range == 0 || range > (uint64_t{1} << 32) ? 2 : 1;
-  launch_random(Op::random_, {self}, std::move(generator), self.numel(), words, {from, static_cast<int64_t>(range)});
-  return self;
+  return fill_random(Op::random_, self, std::move(generator), words, {from, static_cast<int64_t>(range)}, {});
 }
 
 // The numbers up to which a dtype holds every integer; -1 where it holds all of i64.

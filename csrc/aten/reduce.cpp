@@ -258,8 +258,8 @@ Tensor extreme_of_all(const Tensor& self) {
 
 template <Op op, class Traits>
 Tensor& extreme_of_all_out(const Tensor& self, Tensor& out) {
-  TORCH_CHECK(self.scalar_type() == out.scalar_type(), "Expected out tensor to have dtype ", self.scalar_type(),
-              ", but got ", out.scalar_type(), " instead");
+  TORCH_CHECK(at::canCast(self.scalar_type(), out.scalar_type()), "Expected out tensor to have dtype ",
+              self.scalar_type(), ", but got ", out.scalar_type(), " instead");
   at::native::resize_output(out, {});
   return out.copy_(extreme_of_all<op, Traits>(self));
 }

@@ -1,4 +1,4 @@
-"""Every case of the suite, one question about one op in one dtype, and which are known to fail."""
+"""Every case of the suite, one question about one entry of a database in one dtype, and which are known to fail."""
 
 import tomllib
 from collections.abc import Iterator
@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 import rustorch_device  # noqa: F401  before PyTorch's test modules, whose list of devices freezes
+from conformance import checks, modules, optimizers
+from conformance.inputs import NotDense
 
 DTYPES = {
     "float32": torch.float32,
@@ -24,6 +26,8 @@ DTYPES = {
     "bool": torch.bool,
     "complex64": torch.complex64,
 }
+#: Samples of an entry and dtype, spread over those that the database has.
+SAMPLES = 5
 EXPECTED_FAILURES = Path(__file__).parent / "expected_failures.toml"
 
 
@@ -52,9 +56,24 @@ class Result:
 
 @cache
 def ops() -> dict[str, Any]:
-    from torch.testing._internal.common_methods_invocations import op_db
+    """Every entry of the databases, by name: ops, foreach ops, modules, optimizers."""
+    from torch.testing._internal import common_methods_invocations as databases
 
-    return {op.full_name: op for op in op_db}
+    foreach = (
+        databases.foreach_unary_op_db,
+        databases.foreach_binary_op_db,
+        databases.foreach_pointwise_op_db,
+        databases.foreach_reduce_op_db,
+        databases.foreach_other_op_db,
+    )
+    found = {op.full_name: op for op in databases.op_db}
+    found |= {op.full_name: op for database in foreach for op in database}
+    return found | modules.modules() | optimizers.optimizers()
+
+
+def _room(op: str) -> Any:
+    """The Python module with the checks of an entry."""
+    return {"module": modules, "optimizer": optimizers}.get(op.split(" ")[0], checks)
 
 
 @cache
@@ -70,21 +89,18 @@ def expected_failures() -> dict[str, str]:
 
 
 def cases(op: str) -> Iterator[Case]:
-    from conformance.checks import applicable
-
-    for check, dtypes in applicable(ops()[op]):
+    for check, dtypes in _room(op).applicable(ops()[op]):
         for name, dtype in DTYPES.items():
             if dtype in dtypes:
                 yield Case(op, check, name)
 
 
 def run_case(case: Case, limit: int) -> Result:
-    from conformance.checks import CHECKS
-    from conformance.inputs import NotDense
-
+    # A case that is known to fail does so on one of all its samples.
+    limit = SAMPLES if str(case) in expected_failures() else limit
     torch.rustorch.reset_fallback_counts()
     try:
-        CHECKS[case.check](ops()[case.op], DTYPES[case.dtype], limit)
+        _room(case.op).CHECKS[case.check](ops()[case.op], DTYPES[case.dtype], limit)
         outcome, message = "pass", ""
     except NotDense as error:
         outcome, message = "not dense", str(error)

@@ -9,7 +9,7 @@ from unittest import mock
 import torch
 from torch.utils._pytree import tree_flatten
 
-from conformance.inputs import DEVICE, Mover
+from conformance.inputs import DEVICE, Mover, expect_dense
 
 #: (rtol, atol) by dtype. Half types round every result, and sums of them in another order differ.
 TOLERANCE = {
@@ -104,6 +104,7 @@ def assert_same_outcome(actual: Outcome, expected: Outcome, values: bool = True)
                 f"{type(expected.error).__name__} ({one_line(expected.error)})"
             )
     elif actual.error is not None:
+        expect_dense(expected.value)
         raise Different(f"{type(actual.error).__name__}: {one_line(actual.error)}") from actual.error
     else:
         assert_same(actual.value, expected.value, values)
@@ -124,6 +125,30 @@ def compare(call: Callable[..., Any], arguments: Any, *, values: bool = True) ->
             raise
         assert_same_outcome(actual, expected, values=False)
     return expected
+
+
+def in_f64(value: Any) -> Any:
+    narrow = isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != torch.float64
+    return value.detach().double().requires_grad_(value.requires_grad) if narrow else value
+
+
+def is_nearer(actual: Any, expected: Any, exact: Any) -> bool:
+    """Whether rustorch's numbers are nearer to what the CPU computes in f64 than the CPU's own are."""
+    for mine, theirs, wanted in zip(*(tree_flatten(tree)[0] for tree in (actual, expected, exact)), strict=True):
+        if not isinstance(wanted, torch.Tensor):
+            continue
+        if not (mine.shape == theirs.shape == wanted.shape and mine.dtype == theirs.dtype):
+            return False
+        if not torch.equal(mine.detach().cpu().isfinite(), theirs.detach().isfinite()):
+            return False
+
+        def error(value: torch.Tensor, wanted: torch.Tensor = wanted) -> float:
+            away = (value.detach().cpu().to(wanted.dtype) - wanted.detach()).abs().nan_to_num()
+            return float(away.max()) if away.numel() else 0.0
+
+        if error(mine) > error(theirs):
+            return False
+    return True
 
 
 def draws(call: Callable[..., Any], arguments: Any, before: Outcome) -> bool:

@@ -3,13 +3,19 @@
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_map
 
 DEVICE = "rustorch"
 
 
 class NotDense(Exception):
     """The call has a tensor that no rustorch tensor can stand for (sparse, quantised, nested)."""
+
+
+def expect_dense(tree: Any) -> None:
+    for item in tree_flatten(tree)[0]:
+        if isinstance(item, torch.Tensor) and (item.layout != torch.strided or item.is_quantized or item.is_nested):
+            raise NotDense(f"a tensor of layout {item.layout}")
 
 
 class Mover:
@@ -29,8 +35,7 @@ class Mover:
         return self.storages[key][1]
 
     def tensor(self, tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
-            raise NotDense(f"a tensor of layout {tensor.layout}")
+        expect_dense(tensor)
         wanted, bare = tensor.requires_grad, tensor.detach()
         conjugate, negative = bare.is_conj(), bare.is_neg()
         bare = bare.conj() if conjugate else bare

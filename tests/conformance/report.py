@@ -12,6 +12,18 @@ Results = dict[str, dict[str, Result]]
 SPECIALISED = ("linalg.*", "fft.*", "sparse.*", "special.*", "signal.*", "jiterator*")
 
 
+#: The databases other than `op_db`, by how the names of their entries start: title, and the columns.
+OTHERS = {
+    "_foreach_": ("Foreach ops", ("forward", "in_place", "backward"), ("float32", "float64", "bfloat16", "int64")),
+    "module ": ("Modules", ("train", "eval"), ("float32", "float64")),
+    "optimizer ": ("Optimizers", ("for_loop", "foreach", "fused"), ("float32", "float64")),
+}
+
+
+def of_op_db(results: Results) -> Results:
+    return {op: cases for op, cases in results.items() if not op.startswith(tuple(OTHERS))}
+
+
 def is_specialised(op: str) -> bool:
     return any(fnmatch.fnmatch(op.removeprefix("masked."), pattern) for pattern in SPECIALISED)
 
@@ -46,6 +58,7 @@ def share(native: int, count: int) -> str:
 
 def coverage(results: Results) -> str:
     """What is not native in f32, and the aten ops that fell back."""
+    results = of_op_db(results)
     lines = ["# Native in f32 (no fallback counted, results agree)", ""]
     for case in ("forward float32", "backward float32"):
         for specialised in (False, True):
@@ -81,13 +94,30 @@ def mark(result: Result | None) -> str:
     return "●" if not result.fallbacks else "○"
 
 
-def write_ops_page(path: Path, results: Results) -> None:
+def short(dtype: str) -> str:
     heads = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16", "complex64": "c64"}
-    columns = [heads.get(name, name.replace("uint", "u").replace("int", "i")) for name in DTYPES]
+    return heads.get(dtype, dtype.replace("uint", "u").replace("int", "i"))
+
+
+def other_table(prefix: str, results: Results) -> list[str]:
+    title, checks, dtypes = OTHERS[prefix]
+    columns = [f"{check} {dtype}" for check in checks for dtype in dtypes]
+    heads = [f"{check.replace('_', ' ')} {short(dtype)}" for check in checks for dtype in dtypes]
+    lines = ["", f"## {title}", "", f"| | {' | '.join(heads)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, cases in sorted(results.items()):
+        if name.startswith(prefix):
+            marks = [mark(cases.get(column)) for column in columns]
+            lines.append(f"| `{name.removeprefix(prefix)}` | {' | '.join(marks)} |")
+    return lines
+
+
+def write_ops_page(path: Path, everything: Results) -> None:
+    results = of_op_db(everything)
+    columns = [short(name) for name in DTYPES]
     lines = [
         "# Ops",
         "",
-        "PyTorch's database of ops (`op_db`), run on rustorch and compared with the CPU.",
+        "PyTorch's databases of ops, foreach ops, modules and optimizers, run on rustorch and compared with the CPU.",
         "`make conformance` writes this page.",
         "",
         "● native: every kernel that ran is Rust · ○ fallback: PyTorch's CPU kernel ran, over the same memory ·",
@@ -112,4 +142,6 @@ def write_ops_page(path: Path, results: Results) -> None:
     for op, cases in sorted(results.items()):
         marks_of_op = [mark(cases.get(f"forward {name}")) for name in DTYPES]
         lines.append(f"| `{op}` | {' | '.join(marks_of_op)} | {mark(cases.get('backward float32'))} |")
+    for prefix in OTHERS:
+        lines += other_table(prefix, everything)
     path.write_text("\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""`make conformance`: every case of op_db in two processes, then docs/ops.md.
+"""`make conformance`: every case of the databases in two processes, then docs/ops.md.
 
 Results are kept an op a file, so that a run that was stopped goes on where it was. They are made
 anew when the extension has been rebuilt.
@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from conformance.cases import DTYPES, Case, Result, cases, expected_failures, ops
+from conformance.cases import DTYPES, SAMPLES, Case, Result, cases, expected_failures, ops
 from conformance.pool import run_all
 from conformance.report import coverage, surprises, write_ops_page
 from rustorch_device import _C
@@ -24,7 +24,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ops", default="*", help="a pattern of op names, such as 'nn.functional.*'")
     parser.add_argument("--checks", nargs="*", help="such as forward backward")
     parser.add_argument("--dtypes", nargs="*", choices=list(DTYPES), help="such as float32 int64")
-    parser.add_argument("--limit", type=int, default=12, help="samples of each op and dtype")
+    parser.add_argument("--limit", type=int, default=SAMPLES, help="samples of each op and dtype")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--results", type=Path, default=ROOT / "build" / "conformance")
     parser.add_argument("--keep", action="store_true", help="results of another build count as done")

@@ -234,8 +234,10 @@ pub fn fractional_max(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     samples.expect_rank("random_samples", 3)?;
     samples.expect_dtype("random_samples", input.dtype())?;
     let channels = input.size(input.rank() - spatial - 1);
-    if samples.size(0) * samples.size(1) != outputs.count() || samples.size(1) != channels || samples.size(2) != spatial
-    {
+    let batches = outputs.count() / channels.max(1);
+    // As in PyTorch, samples of a larger batch serve in three dimensions.
+    let enough = if spatial == 2 { samples.size(0) == batches } else { samples.size(0) >= batches };
+    if !enough || samples.size(1) != channels || samples.size(2) != spatial {
         return Err(Error::Shape(format!("random_samples of {:?} do not fit {:?}", samples.sizes(), input.sizes())));
     }
     let missing = 3 - spatial;
@@ -266,16 +268,17 @@ fn starts(sample: f64, double: bool, inputs: usize, outputs: usize, kernel: usiz
     let room = inputs - kernel;
     let at = |index: usize| {
         if index + 1 == outputs {
-            return room;
+            return room as i64;
         }
         if double {
             let alpha = room as f64 / (outputs - 1) as f64;
-            return ((index as f64 + sample) * alpha) as usize - (sample * alpha) as usize;
+            return ((index as f64 + sample) * alpha) as i64 - (sample * alpha) as i64;
         }
         let (sample, alpha) = (sample as f32, room as f32 / (outputs - 1) as f32);
-        ((index as f32 + sample) * alpha) as usize - (sample * alpha) as usize
+        ((index as f32 + sample) * alpha) as i64 - (sample * alpha) as i64
     };
-    (0..outputs).map(|index| Span { start: at(index).min(room), count: kernel, step: 1 }).collect()
+    let start = |index| at(index).clamp(0, room as i64) as usize;
+    (0..outputs).map(|index| Span { start: start(index), count: kernel, step: 1 }).collect()
 }
 
 /// `[out, self, indices (i64)]`; ints `[spatial dimensions, add]`: zeros, and each value at its
