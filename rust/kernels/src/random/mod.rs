@@ -6,11 +6,13 @@
 
 mod dropout;
 mod fill;
+mod mersenne;
 mod permute;
 mod philox;
 
 pub use dropout::{dropout, dropout_backward};
 pub use fill::{bernoulli, bernoulli_tensor, cauchy, exponential, geometric, log_normal, normal, random, uniform};
+pub use mersenne::dropout as mersenne_dropout;
 pub use permute::{multinomial, randperm};
 pub(crate) use philox::fill as fill_words;
 
