@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from . import conv, fusion, gemm, overhead, pointwise, render, training
+from . import compile, conv, fusion, gemm, overhead, pointwise, render, suite, training
 from .harness import QUICK, Effort, Result, measure
 
 BENCHES = {
@@ -17,7 +19,11 @@ BENCHES = {
     "pointwise": pointwise.cases,
     "fusion": fusion.cases,
     "training": training.cases,
+    "suite": suite.cases,
+    "compile": compile.cases,
 }
+#: The benches in which Inductor can be an arm.
+WITH_INDUCTOR = ("fusion", "training", "suite", "compile")
 
 
 def arguments(given: list[str] | None) -> argparse.Namespace:
@@ -25,7 +31,9 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=BENCHES, default=list(BENCHES), help="these benches alone")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--quick", action="store_true", help="few cases and samples: to see that it runs")
-    parser.add_argument("--inductor", action="store_true", help="Inductor as another arm, where compiled code is measured")
+    parser.add_argument(
+        "--inductor", action="store_true", help=f"Inductor as another arm of {', '.join(WITH_INDUCTOR)}"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every result there")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="rewrite the tables of this page")
     return parser.parse_args(given)
@@ -39,6 +47,22 @@ def show(result: Result) -> None:
     print(f"{result.case:<52} {result.threads} {result.arm:<24} {outcome}{note}", flush=True)
 
 
+def geometric_means(results: list[Result]) -> Iterator[str]:
+    """A line for each arm of the suite: its speed relative to the best of PyTorch's own arms."""
+    ratios: dict[tuple[str, int], list[float]] = {}
+    cases: dict[tuple[str, int], dict[str, float]] = {}
+    for result in results:
+        if result.bench == "suite" and not result.failure:
+            cases.setdefault((result.case, result.threads), {})[result.arm] = result.best_us
+    for (_, threads), best in cases.items():
+        peer = min(time for arm, time in best.items() if arm in ("cpu", "inductor"))
+        for arm, time in best.items():
+            ratios.setdefault((arm, threads), []).append(peer / time)
+    for (arm, threads), values in ratios.items():
+        mean = math.exp(sum(map(math.log, values)) / len(values))
+        yield f"suite, {threads} threads, {arm}: geometric mean {mean:.2f} of PyTorch's better, {len(values)} cases"
+
+
 def main(given: list[str] | None = None) -> int:
     options = arguments(given)
     if not hasattr(torch, "rustorch"):
@@ -49,12 +73,14 @@ def main(given: list[str] | None = None) -> int:
     results: list[Result] = []
     print(f"{'case':<52} t {'arm':<24} {'best µs':>12} {'median µs':>12} {'ratio':>8} {'(median)':>8}")
     for name in options.only:
-        more = {"inductor": options.inductor} if name in ("fusion", "training") else {}
+        more = {"inductor": options.inductor} if name in WITH_INDUCTOR else {}
         for case in BENCHES[name](options.quick, **more):
             for threads in options.threads:
                 for result in measure(case, threads, effort):
                     show(result)
                     results.append(result)
+    for line in geometric_means(results):
+        print(line)
     if options.json:
         options.json.write_text(json.dumps([result.to_dict() for result in results], indent=1))
     if options.write:

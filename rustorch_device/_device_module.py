@@ -267,6 +267,34 @@ def set_rng_state_all(new_states: list[torch.Tensor]) -> None:
         set_rng_state(state)
 
 
+# Inductor.
+
+
+class _NoInductor:
+    """Stands where Inductor looks for a device's code generators, with an answer that helps."""
+
+    supports_caching = False
+
+    def __init__(self, *_: Any) -> None:
+        raise RuntimeError(
+            "Inductor generates no code for rustorch. Say torch.compile(model, backend='rust_backend'), "
+            "which needs no C++ compiler."
+        )
+
+    @classmethod
+    def create(cls, *_: Any) -> Any:
+        """What Inductor calls for a wrapper."""
+        return cls()
+
+
+def _inductor_backend_init() -> None:
+    """What Inductor calls before it generates code, for whatever device."""
+    from torch._inductor.codegen import common
+
+    common.register_backend_for_device("rustorch", _NoInductor, _NoInductor)
+    common.register_device_op_overrides("rustorch", common.NoOpDeviceOpOverrides())
+
+
 # Memory.
 
 

@@ -64,8 +64,13 @@ def load() -> None:
 
     if taken != NAME:
         torch.utils.rename_privateuse1_backend(NAME)
+    from torch._logging._internal import log_registry, register_log
+
     from rustorch_device import _device_module, _sharing, _torch_profiler
 
+    # PyTorch reads TORCH_LOGS after its devices are loaded.
+    if not log_registry.is_log(NAME):
+        register_log(NAME, "rustorch_device")
     torch._register_device_module(NAME, _device_module)
     torch.utils.generate_methods_for_privateuse1_backend()
     _sharing.install()

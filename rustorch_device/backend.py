@@ -13,7 +13,10 @@ import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch.fx import GraphModule
 
+from rustorch_device import _replay
 from rustorch_device.graph import GraphReport, Importer, Plan
+
+_replay.register()
 
 #: Plans of one graph, one for each set of argument shapes: the oldest makes room for a new one.
 MAX_PLANS = 32

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,10 +26,13 @@ class Explanation:
     Attributes:
         graphs: the imported graphs: forward (or inference) and backward, one or more.
         graph_breaks: Dynamo's reasons, each with how often it met it.
+        seconds: of the first call: "dynamo and autograd", which is PyTorch's own tracing, then
+            "capture", "passes" and "first run", which are ours.
     """
 
     graphs: list[GraphReport] = field(default_factory=list)
     graph_breaks: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def nodes(self) -> list[NodeReport]:
@@ -41,27 +49,94 @@ class Explanation:
         """The nodes that run by the eager door, each with its reason."""
         return [node for node in self.nodes if node.kind == "eager"]
 
+    @property
+    def coverage(self) -> float:
+        """The part of the nodes that compute which Rust programs run."""
+        computing = len(self.native) + len(self.not_native)
+        return len(self.native) / computing if computing else 1.0
+
+    @property
+    def fused(self) -> list[str]:
+        """The fused kernels, each as the parts that it joins."""
+        kernels = [kernel for graph in self.graphs for program in graph.programs for kernel in program.kernels]
+        return [kernel for kernel in kernels if kernel.startswith("fused[")]
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that the kernels of a run read and write."""
+        return sum(program.moved_bytes for graph in self.graphs for program in graph.programs)
+
+    @property
+    def saved_bytes(self) -> int:
+        """Bytes that a run would move besides, without the passes."""
+        return sum(program.captured[1] for graph in self.graphs for program in graph.programs) - self.moved_bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that a program takes beside its arguments: its intermediates and its results."""
+        programs = [program for graph in self.graphs for program in graph.programs]
+        return max((program.arena_bytes + program.fresh_bytes for program in programs), default=0)
+
     def text(self) -> str:
         """The programs, instruction by instruction."""
         return "\n".join(program.text() for graph in self.graphs for program in graph.programs)
 
+    def to_dot(self) -> str:
+        """The programs in Graphviz's language: a cluster each, a box a kernel, an arrow a buffer."""
+        clusters = []
+        for number, graph in enumerate(self.graphs):
+            for part, program in enumerate(graph.programs):
+                name = f"g{number}p{part}"
+                title = f"{graph.name} {part}" if len(graph.programs) > 1 else graph.name
+                clusters.append(f'subgraph cluster_{name} {{\n  label="{title}";\n{program.dot(name)}}}\n')
+        return "digraph rustorch {\nnode [shape=box];\n" + "".join(clusters) + "}\n"
+
+    def show(self, file: str | Path | None = None) -> Path:
+        """Draws the programs as SVG, by Graphviz's `dot`.
+
+        Args:
+            file: where to; a new file in the folder for temporary ones by default.
+
+        Returns:
+            The file.
+
+        Raises:
+            FileNotFoundError: where there is no `dot` on PATH; `to_dot` needs none.
+        """
+        dot = shutil.which("dot")
+        if dot is None:
+            raise FileNotFoundError("show() draws by Graphviz's `dot`, which is not on PATH; to_dot() gives the text")
+        if file is None:
+            file = Path(tempfile.mkdtemp()) / "rustorch.svg"
+        subprocess.run([dot, "-Tsvg", "-o", str(file)], input=self.to_dot(), text=True, check=True)
+        return Path(file)
+
     def __str__(self) -> str:
-        rows: list[tuple[str, ...]] = [("graph", "native", "views", "not native", "kernels", "arena KiB")]
+        rows: list[tuple[str, ...]] = [("graph", "native", "views", "not native", "launches", "kernels", "arena KiB")]
         for graph in self.graphs:
             kinds = Counter(node.kind for node in graph.nodes)
+            launches = sum(program.captured[0] for program in graph.programs)
             kernels = sum(program.instructions for program in graph.programs)
             arena = sum(program.arena_bytes for program in graph.programs) / 1024
-            rows.append(
-                (graph.name, *(str(kinds[kind]) for kind in ("native", "view", "eager")), str(kernels), f"{arena:.0f}")
-            )
+            counts = (*(kinds[kind] for kind in ("native", "view", "eager")), launches, kernels)
+            rows.append((graph.name, *map(str, counts), f"{arena:.0f}"))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        lines.append(f"{self.coverage:.0%} of the nodes that compute run in Rust")
+        lines.append(f"moved: {_mebibytes(self.moved_bytes)}; the passes saved {_mebibytes(self.saved_bytes)}")
+        lines.append(f"at most {_mebibytes(self.peak_bytes)} of intermediates and results at once")
+        lines.append("first call: " + ", ".join(f"{name} {1e3 * spent:.1f} ms" for name, spent in self.seconds.items()))
+        lines += [f"{kernel} x{count}" for kernel, count in Counter(self.fused).most_common()]
         eager = Counter((node.target, node.reason) for node in self.not_native)
         lines += [f"not native: {target} x{count} ({reason})" for (target, reason), count in eager.items()]
         lines += [f"graph break x{count}: {reason.splitlines()[0]}" for reason, count in self.graph_breaks.items()]
         if not self.graph_breaks:
             lines.append("no graph breaks")
         return "\n".join(lines)
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:.2f} MiB"
 
 
 def explain(model: Callable[..., Any], *example_inputs: Any) -> Explanation:
@@ -78,6 +153,7 @@ def explain(model: Callable[..., Any], *example_inputs: Any) -> Explanation:
     breaks = torch._dynamo.utils.counters["graph_break"]
     before = Counter(breaks)
     backend.listeners.append(reports)
+    started = time.perf_counter()
     try:
         results = torch.compile(model, backend="rust_backend")(*example_inputs)
         losses = [leaf.sum() for leaf in tree_leaves(results) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
@@ -88,6 +164,11 @@ def explain(model: Callable[..., Any], *example_inputs: Any) -> Explanation:
             if wanted:
                 torch.autograd.grad(sum(losses), wanted, allow_unused=True)  # type: ignore[arg-type]
     finally:
+        whole = time.perf_counter() - started
         backend.listeners.remove(reports)
         torch._dynamo.reset()
-    return Explanation(reports, dict(Counter(breaks) - before))
+    ours: Counter[str] = Counter()
+    for report in reports:
+        ours.update(report.seconds)
+    seconds = {"dynamo and autograd": whole - sum(ours.values()), **ours}
+    return Explanation(reports, dict(Counter(breaks) - before), seconds)

@@ -8,20 +8,27 @@ between two programs. The result is a `Plan`: steps over a list with one slot fo
 
 from __future__ import annotations
 
+import logging
 import operator
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch._functorch.partitioners import is_rng_op
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from rustorch_device import _C
+from rustorch_device import _C, _replay
 from rustorch_device._alias import alias
 
 DEVICE = torch.device("rustorch", 0)
+
+#: `TORCH_LOGS="rustorch"` shows imports, `TORCH_LOGS="+rustorch"` programs before and after the passes.
+log = logging.getLogger("rustorch_device")
 
 
 @dataclass
@@ -41,6 +48,17 @@ class GraphReport:
     name: str
     nodes: list[NodeReport] = field(default_factory=list)
     programs: list[_C.Program] = field(default_factory=list)
+    #: Seconds of each phase of the import: "capture", "passes" (machine code included) and "first run".
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("capture", "passes", "first run"), 0.0))
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Counts the time of its body to a phase."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - started
 
 
 @dataclass(frozen=True)
@@ -48,6 +66,8 @@ class Slot:
     """A value's place: the position of the node that makes it."""
 
     index: int
+    #: Whether the value was traced on the CPU.
+    on_cpu: bool = False
 
 
 def _on_device(value: Any) -> Any:
@@ -75,20 +95,38 @@ def _call_on_device(target: Callable[..., Any], args: Any, kwargs: dict[str, Any
 
 @dataclass
 class EagerStep:
-    """One node, run on the device by the dispatcher."""
+    """One node, run by the dispatcher: on the device, or, where it draws from a generator, where it was
+    traced, so that it draws from that device's."""
 
     target: Callable[..., Any]
     args: Any
     kwargs: dict[str, Any]
     result: int
+    as_traced: bool = False
+    #: What an error says of the node.
+    label: str = ""
 
     def run(self, slots: list[Any]) -> bool:
+        try:
+            self._run(slots)
+        except Exception as error:
+            error.add_note(f"compiled from {self.label}")
+            raise
+        return True
+
+    def _run(self, slots: list[Any]) -> None:
         def value(slot: Slot) -> Any:
-            return _on_device(slots[slot.index])
+            place = slots[slot.index]
+            if self.as_traced:
+                return _on_cpu(place) if slot.on_cpu else place
+            return _on_device(place)
 
         args, kwargs = tree_map_only(Slot, value, (self.args, self.kwargs))
-        slots[self.result] = _call_on_device(self.target, args, kwargs)
-        return True
+        if self.as_traced:
+            with torch.no_grad():
+                slots[self.result] = self.target(*args, **kwargs)
+        else:
+            slots[self.result] = _call_on_device(self.target, args, kwargs)
 
 
 @dataclass
@@ -157,8 +195,14 @@ def _label(node: Node) -> str:
 
 
 def _traced_on_cpu(node: Any) -> bool:
-    value = node.meta.get("val") if isinstance(node, Node) else None
-    return isinstance(value, torch.Tensor) and value.device.type == "cpu"
+    values = tree_leaves(node.meta.get("val")) if isinstance(node, Node) else []
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    return bool(tensors) and tensors[0].device.type == "cpu"
+
+
+def _draws(node: Node) -> bool:
+    """Whether the node draws from a generator, or saves or restores a generator's state around a node."""
+    return node.target in _replay.OPERATORS or is_rng_op(node)
 
 
 class Importer:
@@ -180,6 +224,7 @@ class Importer:
         self.done: set[Node] = set()
 
     def run(self) -> tuple[Plan, list[Any]]:
+        started = time.perf_counter()
         try:
             for node in self.nodes:
                 if node.op == "get_attr":
@@ -199,7 +244,26 @@ class Importer:
         ]
         tail = [self.constants.get(index) for index in range(self.arguments, len(self.nodes))]
         plan = Plan(self.steps, tail, list(self.numbers.items()), results)
+        seconds = self.report.seconds
+        seconds["capture"] = time.perf_counter() - started - seconds["passes"] - seconds["first run"]
+        self._log()
         return plan, plan.collect(self.slots)
+
+    def _log(self) -> None:
+        if not log.isEnabledFor(logging.INFO):
+            return
+        for number, program in enumerate(self.report.programs):
+            launches, moved = program.captured
+            log.info(
+                "%s, program %d: %d launches became %d kernels, %d bytes moved became %d, arena %d bytes",
+                *(self.report.name, number, launches, program.instructions, moved, program.moved_bytes),
+                program.arena_bytes,
+            )
+        for node in self.report.nodes:
+            if node.kind == "eager":
+                log.info("%s: %s runs outside of Rust: %s", self.report.name, node.target, node.reason)
+        phases = ", ".join(f"{phase} {1e3 * spent:.1f} ms" for phase, spent in self.report.seconds.items())
+        log.info("%s imported: %s", self.report.name, phases)
 
     def _import(self, node: Node) -> None:
         refusal = self._capture(node)
@@ -211,7 +275,8 @@ class Importer:
 
     def _run_eagerly(self, node: Node) -> None:
         step = self._eager_step(node)
-        step.run(self.slots)
+        with self.report.phase("first run"):
+            step.run(self.slots)
         self.steps.append(step)
         self.done.add(node)
         # A tuple's parts are taken now, so that only tensors and numbers pass between steps.
@@ -220,17 +285,29 @@ class Importer:
                 self._run_eagerly(user)
 
     def _eager_step(self, node: Node) -> EagerStep:
-        args, kwargs = tree_map_only(Node, lambda argument: Slot(self.position[argument]), (node.args, node.kwargs))
-        return EagerStep(node.target, args, kwargs, self.position[node])  # type: ignore[arg-type]
+        def slot(argument: Node) -> Slot:
+            return Slot(self.position[argument], _traced_on_cpu(argument))
+
+        args, kwargs = tree_map_only(Node, slot, (node.args, node.kwargs))
+        return EagerStep(
+            node.target,  # type: ignore[arg-type]
+            args,
+            kwargs,
+            self.position[node],
+            _draws(node),
+            _label(node),
+        )
 
     def _capture(self, node: Node) -> str | None:
         """Runs the node on stand-ins; gives the reason where that is impossible."""
+        if node.target in _replay.OPERATORS:
+            return "it saves or restores a generator's state"
         if self.segment is None:
             _C.capture_begin()
             self.segment = {}
             self.stand_ins = {}
         mark = _C.capture_mark()
-        _C.capture_origin(_label(node))
+        _C.capture_origin(_label(node), _traced_on_cpu(node))
         try:
             args, kwargs = tree_map_only(Node, self._stand_in, (node.args, node.kwargs))
             value = _call_on_device(node.target, args, kwargs)  # type: ignore[arg-type]
@@ -286,10 +363,17 @@ class Importer:
                 self.constants[self.position[node]] = value
         nodes = [self._eager_step(node) for node in self.segment] if self.steps else None
         self.segment = None
-        program = _C.capture_finish(tensors, on_cpu)
+        keep_text = log.isEnabledFor(logging.DEBUG)
+        with self.report.phase("passes"):
+            program = _C.capture_finish(tensors, on_cpu, keep_text)
+        if keep_text:
+            log.debug("%s as captured:\n%s", self.report.name, program.captured_text())
+            log.debug("%s after the passes:\n%s", self.report.name, program.text())
         self.stand_ins = {}
         self.report.programs.append(program)
         step = ProgramStep(program, results, nodes)
-        if not step.run(self.slots):
+        with self.report.phase("first run"):
+            fits = step.run(self.slots)
+        if not fits:
             raise RuntimeError("rust_backend: a program refuses the arguments it was captured for; please report this")
         self.steps.append(step)

@@ -93,6 +93,27 @@ def test_the_benches_run(tmp_path):
     assert all(case["best_us"] > 0 for case in cases)
 
 
+def test_the_compiler_benches_run(tmp_path, capsys):
+    results = tmp_path / "results.json"
+    assert run.main(["--quick", "--threads", "2", "--only", "compile", "suite", "--json", str(results)]) == 0
+    cases = json.loads(results.read_text())
+    assert {case["arm"] for case in cases} == {"cpu", "rustorch", "rust_backend", "rust_backend, CPU model"}
+    assert not any(case["failure"] or case["fallbacks"] for case in cases)
+    printed = capsys.readouterr().out
+    for words in ("first call in a fresh process", "own", "a step's peak", "geometric mean"):
+        assert words in printed
+
+
+def test_geometric_means_are_of_the_better_peer():
+    def result(case: str, arm: str, best: float) -> Result:
+        return Result("suite", case, 1, arm, "cpu", best, best, 1.0, 1.0, 5)
+
+    results = [result("a", "cpu", 8.0), result("a", "inductor", 4.0), result("a", "rust_backend", 1.0)]
+    results += [result("b", "cpu", 2.0), result("b", "inductor", 9.0), result("b", "rust_backend", 2.0)]
+    (line,) = [line for line in run.geometric_means(results) if "rust_backend" in line]
+    assert "geometric mean 2.00" in line and "2 cases" in line
+
+
 def test_the_checkpoint_bench_runs(tmp_path, capsys):
     assert checkpoint.main(["--mib=1", "--samples=2", f"--folder={tmp_path}"]) == 0
     assert "| write 1 MiB and flush |" in capsys.readouterr().out

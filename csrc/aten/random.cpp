@@ -8,6 +8,7 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/native_dropout_backward_ops.h>
 #include <ATen/ops/native_dropout_ops.h>
+#include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
 #include <limits>
@@ -16,6 +17,8 @@
 #include "aten/structured.h"
 #include "bridge.h"
 #include "device/generator.h"
+#include "graph/capture.h"
+#include "graph/cpu_generator.h"
 
 namespace rustorch {
 namespace {
@@ -327,10 +330,19 @@ std::tuple<Tensor, Tensor> native_dropout(const Tensor& input, double p, std::op
   if (!is_native(input.scalar_type()) || !at::isFloatingType(input.scalar_type())) {
     return call_fallback<at::_ops::native_dropout>(input, p, train);
   }
+  const bool drops = train.value_or(true);
+  if (drops && p == 1.0) {
+    // Nothing is left to chance: `dropout` draws nothing.
+    return {input.mul(0), at::zeros_like(input, input.options().dtype(at::kBool))};
+  }
   Tensor out = at::empty_like(input);
   Tensor mask = at::empty_like(input, input.options().dtype(at::kBool));
   // Outside of training everything is kept.
-  const double dropped = train.value_or(true) ? p : 0.0;
+  const double dropped = drops ? p : 0.0;
+  if (drops && capturing_for_cpu() && draws_like_the_cpu()) {
+    launch(Op::mersenne_dropout_, {out, mask, capture_cpu_generator(), input}, {}, {dropped});
+    return {out, mask};
+  }
   launch_random(Op::dropout_, {out, mask, input}, std::nullopt, input.numel(), 1, {}, {dropped});
   return {out, mask};
 }

@@ -93,6 +93,9 @@ RandomState reserve_random(std::optional<at::Generator> generator, uint64_t coun
               chosen.device().type(), "'");
   auto* impl = chosen.get<Generator>();
   if (capturing()) {
+    if (capturing_for_cpu()) {
+      throw NotCapturable("it draws from the CPU's generator");
+    }
     return {impl->current_seed(), capture_random(counters)};
   }
   return impl->reserve(counters);

@@ -2,6 +2,7 @@
 // tensors get memory of which only the address is wanted.
 #pragma once
 
+#include <ATen/core/Tensor.h>
 #include <c10/core/Allocator.h>
 
 #include <cstdint>
@@ -18,11 +19,17 @@ struct NotCapturable : std::runtime_error {
 
 namespace detail {
 inline thread_local bool capture_is_active = false;
+inline thread_local bool capture_is_of_cpu = false;
 }
 
 // Whether this thread is capturing.
 inline bool capturing() {
   return detail::capture_is_active;
+}
+
+// Whether the node that is being captured was traced on the CPU, whose generator it then draws from.
+inline bool capturing_for_cpu() {
+  return capturing() && detail::capture_is_of_cpu;
 }
 
 // Refuses what cannot be recorded.
@@ -40,5 +47,7 @@ void capture_abandon() noexcept;
 c10::DataPtr capture_allocate(size_t bytes);
 // What a random op is given for its offset: the counters drawn before it in this capture.
 uint64_t capture_random(uint64_t counters);
+// A stand-in for the state of PyTorch's CPU generator.
+at::Tensor capture_cpu_generator();
 
 }  // namespace rustorch

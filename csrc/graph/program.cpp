@@ -3,9 +3,13 @@
 #include <ATen/record_function.h>
 #include <c10/core/CPUAllocator.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "bridge.h"
 #include "device/generator.h"
 #include "graph/capture.h"
+#include "graph/cpu_generator.h"
 
 namespace rustorch {
 namespace {
@@ -51,6 +55,9 @@ Program::Program(rust::Box<ffi::Program> program, std::vector<Argument> argument
     if (arguments_[index].storage == first_of_storage_.size()) {
       first_of_storage_.push_back(index);
     }
+    if (arguments_[index].is_generator) {
+      generator_ = arguments_[index].storage;
+    }
   }
   const auto written = through_door([&] { return program_->written_inputs(); });
   written_.assign(written.begin(), written.end());
@@ -59,6 +66,12 @@ Program::Program(rust::Box<ffi::Program> program, std::vector<Argument> argument
 bool Program::gather(const py::list& given, std::vector<at::Tensor>& tensors, std::vector<size_t>& storages) const {
   tensors.reserve(arguments_.size());
   for (const Argument& expected : arguments_) {
+    if (expected.is_generator) {
+      // It is lent for the run, when all else is known to fit.
+      tensors.emplace_back();
+      storages.push_back(0);
+      continue;
+    }
     if (expected.position.has_value()) {
       PyObject* const object = PyList_GET_ITEM(given.ptr(), static_cast<Py_ssize_t>(*expected.position));
       if (!THPVariable_Check(object)) {
@@ -113,12 +126,20 @@ std::optional<std::vector<at::Tensor>> Program::run(const py::list& arguments) c
   if (const uint64_t counters = program_->random_counters(); counters > 0) {
     random = reserve_random(std::nullopt, counters);
   }
+  std::optional<LentGenerator> lent;
+  if (generator_.has_value()) {
+    inputs[*generator_] = reinterpret_cast<size_t>(lent.emplace().state());
+  }
   through_door([&] {
     program_->run({inputs.data(), inputs.size()}, {outputs.data(), outputs.size()}, random.seed, random.offset);
   });
+  if (lent.has_value()) {
+    lent->give_back();
+    lent.reset();
+  }
   for (const size_t written : written_) {
     const at::Tensor& tensor = tensors[first_of_storage_[written]];
-    if (!tensor.is_inference()) {
+    if (tensor.defined() && !tensor.is_inference()) {
       tensor.unsafeGetTensorImpl()->bump_version();
     }
   }
@@ -134,6 +155,36 @@ std::optional<std::vector<at::Tensor>> Program::run(const py::list& arguments) c
 
 std::string Program::text() const {
   return through_door([&] { return std::string(program_->text()); });
+}
+
+std::string Program::captured_text() const {
+  return through_door([&] { return std::string(program_->captured_text()); });
+}
+
+std::string Program::dot(const std::string& name) const {
+  return through_door([&] { return std::string(program_->dot(name)); });
+}
+
+std::vector<std::string> Program::kernels() const {
+  const auto names = through_door([&] { return program_->kernel_names(); });
+  std::vector<std::string> list;
+  for (const rust::String& name : names) {
+    list.emplace_back(name);
+  }
+  return list;
+}
+
+size_t Program::moved_bytes() const {
+  return through_door([&] { return program_->moved_bytes(); });
+}
+
+std::pair<size_t, size_t> Program::captured() const {
+  const auto totals = program_->captured_totals();
+  return {totals[0], totals[1]};
+}
+
+size_t Program::fresh_bytes() const {
+  return std::accumulate(result_bytes_.begin(), result_bytes_.end(), size_t{0});
 }
 
 namespace {
@@ -172,7 +223,7 @@ at::Tensor stand_in(const at::Tensor& actual, std::optional<size_t> position) {
     inputs.captured.emplace_back(c10::Storage::use_byte_size_t(), bytes, capture_allocate(bytes),
                                  c10::GetAllocator(c10::DeviceType::PrivateUse1), /*resizable=*/false);
   }
-  inputs.arguments.push_back({position, position.has_value() ? at::Tensor() : actual, storage, actual.scalar_type(),
+  inputs.arguments.push_back({position, false, position.has_value() ? at::Tensor() : actual, storage, actual.scalar_type(),
                               actual.sizes().vec(), actual.strides().vec(), actual.storage_offset(), bytes});
   const Result geometry{true,
                         storage,
@@ -184,8 +235,29 @@ at::Tensor stand_in(const at::Tensor& actual, std::optional<size_t> position) {
   return view_of(inputs.captured[storage], geometry);
 }
 
+}  // namespace
+
+at::Tensor capture_cpu_generator() {
+  const auto same_state = [](const Argument& argument) { return argument.is_generator; };
+  const auto found = std::find_if(inputs.arguments.begin(), inputs.arguments.end(), same_state);
+  size_t storage = inputs.captured.size();
+  constexpr size_t kBytes = kMersenneState * sizeof(int32_t);
+  if (found != inputs.arguments.end()) {
+    storage = found->storage;
+  } else {
+    inputs.actual.push_back(0);
+    inputs.captured.emplace_back(c10::Storage::use_byte_size_t(), kBytes, capture_allocate(kBytes),
+                                 c10::GetAllocator(c10::DeviceType::PrivateUse1), /*resizable=*/false);
+    inputs.arguments.push_back({std::nullopt, true, {}, storage, at::kInt, {kMersenneState}, {1}, 0, kBytes});
+  }
+  return view_of(inputs.captured[storage], {true, storage, false, at::kInt, {kMersenneState}, {1}, 0});
+}
+
+namespace {
+
 // Ends the capture with the tensors that the graph gives, each to be labelled CPU or rustorch.
-std::shared_ptr<Program> finish(const std::vector<at::Tensor>& results, const std::vector<bool>& on_cpu) {
+std::shared_ptr<Program> finish(const std::vector<at::Tensor>& results, const std::vector<bool>& on_cpu,
+                                bool keep_text) {
   std::vector<Result> described;
   std::vector<c10::Storage> fresh;
   std::vector<size_t> bytes;
@@ -220,7 +292,7 @@ std::shared_ptr<Program> finish(const std::vector<at::Tensor>& results, const st
   const auto in = addresses(inputs.captured);
   const auto out = addresses(fresh);
   auto program = through_door(
-      [&] { return ffi::capture_finish({in.data(), in.size()}, {out.data(), out.size()}); });
+      [&] { return ffi::capture_finish({in.data(), in.size()}, {out.data(), out.size()}, keep_text); });
   auto arguments = std::move(inputs.arguments);
   abandon();
   return std::make_shared<Program>(std::move(program), std::move(arguments), std::move(described), std::move(bytes));
@@ -233,16 +305,28 @@ void bind_graph(py::module_& module) {
       .def("run", &Program::run, py::arg("arguments"),
            "Runs on a list of arguments; None where one differs from what was captured.")
       .def("text", &Program::text, "Buffers and instructions, a line each.")
+      .def("captured_text", &Program::captured_text, "The same before the passes, where it was kept.")
+      .def("dot", &Program::dot, py::arg("name"), "Nodes and edges in Graphviz's language.")
+      .def_property_readonly("kernels", &Program::kernels, "The names of the kernels that a run launches.")
+      .def_property_readonly("moved_bytes", &Program::moved_bytes, "Bytes that kernels read and write.")
+      .def_property_readonly("captured", &Program::captured, "Kernels and moved bytes before the passes.")
+      .def_property_readonly("fresh_bytes", &Program::fresh_bytes, "Bytes of results that a run allocates.")
       .def_property_readonly("arena_bytes", &Program::arena_bytes, "Bytes of intermediates.")
       .def_property_readonly("instructions", &Program::instructions, "How many kernels a run launches.");
   module.def("capture_begin", &begin, "Begins a capture on this thread.");
   module.def("capture_abandon", &abandon, "Ends the capture without a program.");
   module.def("capture_input", &stand_in, py::arg("tensor"), py::arg("position"),
              "A stand-in for an argument (its position in the list) or a constant (None).");
-  module.def("capture_finish", &finish, py::arg("results"), py::arg("on_cpu"), "Ends the capture with its program.");
+  module.def("capture_finish", &finish, py::arg("results"), py::arg("on_cpu"), py::arg("keep_text") = false,
+             "Ends the capture with its program; keeps its text before the passes, where wanted.");
   module.def(
-      "capture_origin", [](const std::string& label) { through_door([&] { ffi::capture_origin(label); }); },
-      "Names the node that the next launches come from.");
+      "capture_origin",
+      [](const std::string& label, bool on_cpu) {
+        detail::capture_is_of_cpu = on_cpu;
+        through_door([&] { ffi::capture_origin(label); });
+      },
+      py::arg("label"), py::arg("on_cpu") = false,
+      "Names the node that the next launches come from, and whether it was traced on the CPU.");
   module.def(
       "capture_mark", [] { return through_door([] { return ffi::capture_mark(); }); },
       "How many instructions there are.");

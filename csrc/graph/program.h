@@ -25,8 +25,10 @@ struct Result {
 
 // What an argument must look like.
 struct Argument {
-  // Its place in the list of arguments; constants of the graph have none.
+  // Its place in the list of arguments; constants of the graph and the generator have none.
   std::optional<size_t> position;
+  // Neither argument nor constant: the state of the CPU's generator.
+  bool is_generator = false;
   at::Tensor constant;
   // Which distinct storage it views: arguments that share storage have the same.
   size_t storage;
@@ -46,6 +48,14 @@ class Program {
   std::optional<std::vector<at::Tensor>> run(const py::list& arguments) const;
 
   std::string text() const;
+  // The program before the passes; empty where it was not kept.
+  std::string captured_text() const;
+  std::string dot(const std::string& name) const;
+  std::vector<std::string> kernels() const;
+  size_t moved_bytes() const;
+  // Kernels and moved bytes before the passes.
+  std::pair<size_t, size_t> captured() const;
+  size_t fresh_bytes() const;
   size_t arena_bytes() const { return program_->arena_bytes(); }
   size_t instructions() const { return program_->instruction_count(); }
 
@@ -60,6 +70,8 @@ class Program {
   // For each distinct input storage, the first argument of it.
   std::vector<size_t> first_of_storage_;
   std::vector<size_t> written_;
+  // Which input storage is the state of the CPU's generator, if the program draws from it.
+  std::optional<size_t> generator_;
 };
 
 void bind_graph(py::module_& module);

@@ -203,3 +203,83 @@ fn assert_moments_within(values: &[f64], mean: f64, variance: f64, share: f64) {
     assert!((actual_mean - mean).abs() < 4.0 * error, "mean {actual_mean}, not {mean}");
     assert!((actual_variance / variance - 1.0).abs() < share, "variance {actual_variance}, not {variance}");
 }
+
+/// mt19937 by the book, one word at a time, from its state after seeding.
+struct Book {
+    words: Vec<u32>,
+    next: usize,
+}
+
+impl Book {
+    fn seeded(seed: u32) -> Self {
+        let mut words = vec![seed];
+        for at in 1..624u32 {
+            let last = words[at as usize - 1];
+            words.push(1_812_433_253u32.wrapping_mul(last ^ (last >> 30)).wrapping_add(at));
+        }
+        Self { words, next: 624 }
+    }
+
+    fn word(&mut self) -> u32 {
+        if self.next == 624 {
+            for at in 0..624 {
+                let mixed = (self.words[at] & 0x8000_0000) | (self.words[(at + 1) % 624] & 0x7fff_ffff);
+                let twisted = (mixed >> 1) ^ if mixed & 1 == 1 { 0x9908_b0df } else { 0 };
+                self.words[at] = self.words[(at + 397) % 624] ^ twisted;
+            }
+            self.next = 0;
+        }
+        let mut word = self.words[self.next];
+        self.next += 1;
+        word ^= word >> 11;
+        word ^= (word << 7) & 0x9d2c_5680;
+        word ^= (word << 15) & 0xefc6_0000;
+        word ^ (word >> 18)
+    }
+
+    /// As `bernoulli_` of PyTorch's CPU decides: 53 bits of two words, the high one first.
+    fn keeps(&mut self, p: f64) -> bool {
+        let number = (u64::from(self.word()) << 32) | u64::from(self.word());
+        (number % (1 << 53)) as f64 / ((1u64 << 53) as f64) < p
+    }
+
+    fn state(&self) -> Tensor<i32> {
+        Tensor::new(&[625], |at| if at < 624 { self.words[at] as i32 } else { self.next as i32 })
+    }
+}
+
+#[test]
+fn the_cpus_generator_draws_dropout_one_by_one() {
+    assert_eq!(Book::seeded(5489).word(), 3_499_211_612, "the first word of mt19937's default seed");
+    at_every_level(|_| {
+        for (sizes, step) in [(&[7, 1009][..], 1), (&[1, 1], 1), (&[0, 5], 1), (&[31, 20], 2)] {
+            let mut book = Book::seeded(3);
+            let state = book.state();
+            for p in [0.3, 0.0, 1.0] {
+                let input = Tensor::<f64>::new(sizes, |i| i as f64 + 1.0).scattered(step);
+                let (out, mask) = (Tensor::<f64>::zeros(sizes).scattered(step), Tensor::<Flag>::zeros(sizes));
+                run(Op::mersenne_dropout, &[out.view(), mask.view(), state.view(), input.view()], &[], &[p]).unwrap();
+                for ((out, mask), input) in out.values().into_iter().zip(&mask.data).zip(input.values()) {
+                    let kept = book.keeps(1.0 - p);
+                    assert_eq!((mask.0 != 0, out), (kept, if kept { input * (1.0 / (1.0 - p)) } else { 0.0 }));
+                }
+                assert_eq!(state.data, book.state().data, "what is drawn is written back");
+            }
+        }
+        // A transposed mask is drawn in the order of its memory.
+        let (mut book, strides) = (Book::seeded(9), vec![1, 3]);
+        let (state, data) = (book.state(), vec![Flag(0); 15]);
+        let mask = Tensor { data, offset: 0, sizes: vec![3, 5], strides };
+        let input = Tensor::<f32>::new(&[3, 5], |i| i as f32);
+        run(Op::mersenne_dropout, &[input.view(), mask.view(), state.view(), input.view()], &[], &[0.5]).unwrap();
+        for kept in &mask.data {
+            assert_eq!(kept.0 != 0, book.keeps(0.5));
+        }
+        let (short, one) = (Tensor::<i32>::zeros(&[624]), Tensor::<f32>::zeros(&[1]));
+        let mask = Tensor::<Flag>::zeros(&[1]);
+        assert!(run(Op::mersenne_dropout, &[one.view(), mask.view(), short.view(), one.view()], &[], &[0.5]).is_err());
+        let mut beyond = Tensor::<i32>::zeros(&[625]);
+        beyond.data[624] = 625;
+        assert!(run(Op::mersenne_dropout, &[one.view(), mask.view(), beyond.view(), one.view()], &[], &[0.5]).is_err());
+    });
+}

@@ -431,6 +431,9 @@ table! {
         standard_gamma = crate::random::standard_gamma, outputs 1, random;
         /// `[out, mask (bool), input]`, floats `[p]`. Words: 1.
         dropout = crate::random::dropout, outputs 2, random, flops once;
+        /// `[out, mask (bool), state (i32), input]`, floats `[p]`: draws from the state of PyTorch's
+        /// CPU generator, in the order of the mask's memory, and writes the state back.
+        mersenne_dropout = crate::random::mersenne_dropout, outputs 3;
         /// `[grad_in, grad, mask (bool)]`, floats `[scale]`.
         dropout_backward = crate::random::dropout_backward, outputs 1, flops once;
 

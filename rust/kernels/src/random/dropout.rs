@@ -20,35 +20,68 @@ const TASK: usize = 32 * 1024;
 /// `[out, mask (bool), input]` of one shape, ints `[seed, offset]`, floats `[p]`: each element is
 /// kept with probability `1 - p` and then divided by it. Words: 1.
 pub fn dropout(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
-    let [out, mask, input] = expect_masked(views, 1)?;
-    let stream = Stream::of(attrs)?;
-    let kept = 1.0 - attrs.float(0);
-    if !(0.0..=1.0).contains(&kept) {
-        return Err(Error::Runtime(format!(
-            "dropout probability has to be between 0 and 1, but got {}",
-            attrs.float(0)
-        )));
+    apply(views, attrs.float(0), Stream::of(attrs)?)
+}
+
+impl Draws for Stream {
+    fn draw<S: StoredFloat>(&mut self, numel: usize, kept: f64, blocks: &Blocks<S>) {
+        let below = (kept * (1u64 << 32) as f64) as u64;
+        for_each_block(numel, *self, random_word(), |start, words: &[i32]| {
+            blocks.keep(start, words.len(), |at| u64::from(words[at] as u32) < below);
+        });
     }
-    let below = (kept * (1u64 << 32) as f64) as u64;
+}
+
+/// Where dropout's random numbers come from.
+pub(super) trait Draws {
+    /// Decides for each of `numel` elements, each kept with the probability `kept`.
+    fn draw<S: StoredFloat>(&mut self, numel: usize, kept: f64, blocks: &Blocks<S>);
+}
+
+/// Dense operands of dropout, of which a block at a time is written.
+pub(super) struct Blocks<S: StoredFloat> {
+    out: Address,
+    mask: Address,
+    input: Address,
+    scale: S::Math,
+    level: isa::Level,
+}
+
+impl<S: StoredFloat> Blocks<S> {
+    /// Writes `count` elements from `start` on, of which those that `keep` names by their place in
+    /// the block are kept. Blocks must be within the operands, and disjoint where they run at once.
+    #[inline(always)]
+    pub(super) fn keep(&self, start: usize, count: usize, keep: impl Fn(usize) -> bool) {
+        let bytes = start * size_of::<S>();
+        let task = Keep::<S, _> {
+            count,
+            keep,
+            out: self.out.at(bytes).cast(),
+            mask: self.mask.at(start),
+            input: self.input.at(bytes).cast::<S>().cast_const(),
+            scale: self.scale,
+        };
+        // SAFETY: the block is within the dense operands; blocks are disjoint.
+        unsafe { vectorise_at(self.level, task) };
+    }
+}
+
+/// Dropout of `[out, mask, input]`, made dense, by what `draws` decides.
+pub(super) fn apply(views: &[View<'_>], p: f64, mut draws: impl Draws) -> Result<()> {
+    let [out, mask, input] = expect_masked(views, 1)?;
+    if !(0.0..=1.0).contains(&p) {
+        return Err(Error::Runtime(format!("dropout probability has to be between 0 and 1, but got {p}")));
+    }
+    let kept = 1.0 - p;
     let scale = if kept == 0.0 { 0.0 } else { 1.0 / kept };
     with_dense([out, mask], input, |[out, mask], input| {
-        match_float!(input.dtype(), S => {
-            let (out, mask, input) = (Address(out.bytes()), Address(mask.bytes()), Address(input.bytes()));
-            let level = isa::level();
-            for_each_block(numel(views), stream, random_word(), |start, words: &[i32]| {
-                let bytes = start * size_of::<S>();
-                let task = Keep::<S> {
-                    words,
-                    below,
-                    out: out.at(bytes).cast(),
-                    mask: mask.at(start),
-                    input: input.at(bytes).cast::<S>().cast_const(),
-                    scale: Element::from_scalar(scale, 0),
-                };
-                // SAFETY: the block is within the dense operands; blocks are disjoint.
-                unsafe { vectorise_at(level, task) };
-            });
-        });
+        match_float!(input.dtype(), S => draws.draw(input.numel(), kept, &Blocks::<S> {
+            out: Address(out.bytes()),
+            mask: Address(mask.bytes()),
+            input: Address(input.bytes()),
+            scale: Element::from_scalar(scale, 0),
+            level: isa::level(),
+        }));
         Ok(())
     })
 }
@@ -77,11 +110,7 @@ pub fn dropout_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     Ok(())
 }
 
-fn numel(views: &[View<'_>]) -> usize {
-    views[0].numel()
-}
-
-fn expect_masked<'a>(views: &[View<'a>], mask: usize) -> Result<[View<'a>; 3]> {
+pub(super) fn expect_masked<'a>(views: &[View<'a>], mask: usize) -> Result<[View<'a>; 3]> {
     let views: [View<'a>; 3] =
         views.try_into().map_err(|_| Error::Runtime(format!("expected three operands, got {}", views.len())))?;
     for (at, view) in views.iter().enumerate() {
@@ -117,22 +146,22 @@ fn with_dense(
     body([&out, &mask], &dense)
 }
 
-struct Keep<'a, S: StoredFloat> {
-    words: &'a [i32],
-    below: u64,
+struct Keep<S: StoredFloat, F> {
+    count: usize,
+    keep: F,
     out: *mut S,
     mask: *mut u8,
     input: *const S,
     scale: S::Math,
 }
 
-impl<S: StoredFloat> Vectorised for Keep<'_, S> {
+impl<S: StoredFloat, F: Fn(usize) -> bool> Vectorised for Keep<S, F> {
     type Output = ();
     #[inline(always)]
     unsafe fn run(self) {
-        for (at, &word) in self.words.iter().enumerate() {
-            let keep = u64::from(word as u32) < self.below;
-            // SAFETY: an element of the block for each word.
+        for at in 0..self.count {
+            let keep = (self.keep)(at);
+            // SAFETY: an element of the block.
             unsafe {
                 let factor = if keep { self.scale } else { S::Math::ZERO };
                 *self.out.add(at) = S::save((*self.input.add(at)).load().mul(factor));

@@ -6,12 +6,14 @@
 
 mod dropout;
 mod fill;
+mod mersenne;
 mod permute;
 mod philox;
 mod rejection;
 
 pub use dropout::{dropout, dropout_backward};
 pub use fill::{bernoulli, bernoulli_tensor, cauchy, exponential, geometric, log_normal, normal, random, uniform};
+pub use mersenne::dropout as mersenne_dropout;
 pub use permute::{multinomial, randperm};
 pub(crate) use philox::fill as fill_words;
 pub use rejection::{binomial, poisson, standard_gamma};
