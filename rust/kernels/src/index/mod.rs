@@ -15,6 +15,7 @@ pub use arrange::{flip, roll, tril, triu};
 pub use bag::{embedding_bag, embedding_bag_backward, embedding_bag_weights_backward, embedding_renorm};
 pub use embedding::{embedding, embedding_backward};
 pub use mask::{count_true, masked_select, nonzero};
+pub(crate) use read::expect;
 pub use read::{gather, index, index_select};
 pub use write::{index_add, index_copy, index_fill, index_put, scatter, scatter_reduce, scatter_value};
 

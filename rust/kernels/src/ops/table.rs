@@ -346,6 +346,17 @@ table! {
         /// `[out, self]`, ints `[diagonal]`.
         triu = crate::index::triu, outputs 1;
 
+        /// `[values, indices (i64), self]`, ints `[dim, descending]`: stable.
+        sort = crate::order::sort, outputs 2;
+        /// `[values, indices (i64), self]`, ints `[dim, largest]`.
+        topk = crate::order::topk, outputs 2;
+        /// `[value, index (i64), self]`, outputs of size one in `dim`; ints `[dim, k]`.
+        kth_value = crate::order::kth_value, outputs 2;
+        /// `[value, index (i64), self]` as kth_value; ints `[dim, ignore_nan]`.
+        median = crate::order::median, outputs 2;
+        /// `[value, index (i64), self]` as kth_value; ints `[dim]`.
+        mode = crate::order::mode, outputs 2;
+
         // Each takes ints `[seed, offset]` first and consumes ceil(numel * words / 4) counters.
         /// `[out]`, floats `[from, to]`. Words: 1, or 2 for f64.
         uniform = crate::random::uniform, outputs 1, random;
