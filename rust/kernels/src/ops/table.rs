@@ -487,6 +487,12 @@ table! {
         cumsum = crate::reduce::cumsum, outputs 1;
         /// `[output, input]`; ints `[dim]`
         cumprod = crate::reduce::cumprod, outputs 1;
+        /// `[output, input]`; ints `[dim]`
+        logcumsumexp = crate::reduce::logcumsumexp, outputs 1;
+        /// `[values, positions, input]`; ints `[dim]`
+        cummax = crate::reduce::cummax, outputs 2;
+        /// `[values, positions, input]`; ints `[dim]`
+        cummin = crate::reduce::cummin, outputs 2;
 
         /// `[output, input]`; ints `[dim, log]`
         softmax = crate::softmax::softmax, outputs 1;

@@ -25,7 +25,7 @@ use each::{
 use engine::reduce;
 use moments::Moments;
 use position::Position;
-pub use scan::{cumprod, cumsum};
+pub use scan::{cummax, cummin, cumprod, cumsum, logcumsumexp};
 
 /// The types that a stored type is reduced in.
 trait Reduced: Stored {
