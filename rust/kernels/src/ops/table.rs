@@ -333,10 +333,22 @@ table! {
         index_put = crate::index::index_put, outputs 1;
         /// `[count (one i64), self]`.
         count_true = crate::index::count_true, outputs 1;
-        /// `[out (i64, count × rank), self]`.
+        /// `[out (i64, rows × rank), self]`, ints `[fill]`.
         nonzero = crate::index::nonzero, outputs 1;
         /// `[out (1-D), self, mask]`, self and mask of one shape.
         masked_select = crate::index::masked_select, outputs 1;
+        /// `[self, mask, source (1-D)]`, self and mask of one shape.
+        masked_scatter = crate::index::masked_scatter, outputs 1;
+        /// `[self, index (1-D), source]`, ints `[dim, reduction, include_self]` as scatter_reduce's.
+        index_reduce = crate::index::index_reduce, outputs 1;
+        /// `[out, self, index]`, indices into all of self in C order.
+        take = crate::index::take, outputs 1;
+        /// `[self, index, source]`, ints `[accumulate]`.
+        put = crate::index::put, outputs 1;
+        /// `[out (1-D), self (1-D, integers), weights?]`.
+        bincount = crate::index::bincount, outputs 1;
+        /// `[out (1-D), ends (1-D, i64)]`, ends the running sums of the repeats.
+        repeat_interleave = crate::index::repeat_interleave, outputs 1;
         /// `[out, self]`, ints: the dimensions to reverse.
         flip = crate::index::flip, outputs 1;
         /// `[out, self]`, ints `[dim, shift, dim, shift, ...]`.
