@@ -368,6 +368,15 @@ table! {
         median = crate::order::median, outputs 2;
         /// `[value, index (i64), self]` as kth_value; ints `[dim]`.
         mode = crate::order::mode, outputs 2;
+        /// `[count, first, inverse?, counts?, self]`, all but self i64; ints `[dim (-1: by elements),
+        /// consecutive]`.
+        unique = crate::order::unique, outputs 4;
+        /// `[out (i64 or i32), boundaries, values, sorter?]`, ints `[right]`.
+        searchsorted = crate::order::searchsorted, outputs 1;
+        /// `[out (bool), elements, tests]`, ints `[invert]`.
+        isin = crate::order::isin, outputs 1;
+        /// `[out, points (rows × coordinates), weights?, edges...]`, ints `[find]`.
+        histogram = crate::order::histogram, outputs 1;
 
         // Each takes ints `[seed, offset]` first and consumes ceil(numel * words / 4) counters.
         /// `[out]`, floats `[from, to]`. Words: 1, or 2 for f64.
