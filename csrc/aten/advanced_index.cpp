@@ -38,7 +38,7 @@ Tensor& nonzero_out(const Tensor& self, Tensor& out) {
   at::assert_no_overlap(out, self);
   at::native::resize_output(out, {count_true(self), self.dim()});
   if (out.numel() > 0) {
-    launch(Op::nonzero_, {out, self});
+    launch(Op::nonzero_, {out, self}, {0});
   }
   return out;
 }

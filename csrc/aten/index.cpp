@@ -14,6 +14,8 @@
 #include <ATen/ops/index_copy_meta.h>
 #include <ATen/ops/index_copy_ops.h>
 #include <ATen/ops/index_fill_ops.h>
+#include <ATen/ops/index_reduce_meta.h>
+#include <ATen/ops/index_reduce_ops.h>
 #include <ATen/ops/scatter_add_meta.h>
 #include <ATen/ops/scatter_add_ops.h>
 #include <ATen/ops/scatter_meta.h>
@@ -132,6 +134,31 @@ struct ScatterReduceTwo {
   static void run(const Tensor& out, const Tensor& self, int64_t dim, const Tensor& index, const Tensor& src,
                   std::string_view reduce, bool include_self) {
     launch_reduce(out, self, dim, index, src, reduction_of(reduce), include_self);
+  }
+};
+
+struct ScatterValueReduce {
+  using Meta = at::meta::structured_scatter_value_reduce;
+  static void run(const Tensor& out, const Tensor& self, int64_t dim, const Tensor& index, const Scalar& value,
+                  std::string_view reduce) {
+    const Tensor src = empty_dense({}, out.scalar_type());
+    src.fill_(value);
+    launch_reduce(out, self, dim, index, src.expand(index.sizes()), reduction_of(reduce), true);
+  }
+};
+
+struct IndexReduce {
+  using Meta = at::meta::structured_index_reduce;
+  static void run(const Tensor& out, const Tensor& self, int64_t dim, const Tensor& index, const Tensor& source,
+                  std::string_view reduce, bool include_self) {
+    TORCH_CHECK(reduce != "sum", "reduce argument must be either prod, mean, amax or amin, got ", reduce, ".");
+    TORCH_CHECK_NOT_IMPLEMENTED(self.scalar_type() != at::kBool, "\"index_reduce\" not implemented for 'Bool'");
+    const Reduction reduction = reduction_of(reduce);
+    start_from(out, self);
+    if (index.numel() > 0) {
+      launch(Op::index_reduce_, {out, index, source},
+             {wrapped(dim, self), static_cast<int64_t>(reduction), static_cast<int64_t>(include_self)});
+    }
   }
 };
 
@@ -307,6 +334,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   RUSTORCH_FORMS(ScatterAdd, "scatter_add", "scatter_add_", "scatter_add.out", scatter_add, scatter_add_, scatter_add_out)
   RUSTORCH_FORMS(ScatterReduceTwo, "scatter_reduce.two", "scatter_reduce_.two", "scatter_reduce.two_out", scatter_reduce_two, scatter_reduce__two, scatter_reduce_two_out)
   RUSTORCH_FORMS(IndexAdd, "index_add", "index_add_", "index_add.out", index_add, index_add_, index_add_out)
+  RUSTORCH_FORMS(ScatterValueReduce, "scatter.value_reduce", "scatter_.value_reduce", "scatter.value_reduce_out", scatter_value_reduce, scatter__value_reduce, scatter_value_reduce_out)
+  RUSTORCH_FORMS(IndexReduce, "index_reduce", "index_reduce_", "index_reduce.out", index_reduce, index_reduce_, index_reduce_out)
   RUSTORCH_FORMS(IndexCopy, "index_copy", "index_copy_", "index_copy.out", index_copy, index_copy_, index_copy_out)
   RUSTORCH_FORMS(Tril, "tril", "tril_", "tril.out", tril, tril_, tril_out)
   RUSTORCH_FORMS(Triu, "triu", "triu_", "triu.out", triu, triu_, triu_out)

@@ -5,7 +5,7 @@ mod support;
 use rustorch_kernels::error::Kind;
 use rustorch_kernels::ops::Op;
 use rustorch_kernels::view::View;
-use support::{Flag, Item, Tensor, at_every_level, contiguous_strides, noise, run};
+use support::{Flag, Item, Tensor, at_every_level, contiguous_strides, layouts, noise, run};
 
 fn coordinates(linear: usize, sizes: &[i64]) -> Vec<usize> {
     let strides = contiguous_strides(sizes);
@@ -22,11 +22,6 @@ fn numbers(sizes: &[i64]) -> Tensor<f32> {
 
 fn indices(sizes: &[i64], size: i64) -> Tensor<i64> {
     Tensor::new(sizes, |i| (i as i64 * 7 + i as i64 / 3) % size)
-}
-
-/// A tensor in three layouts.
-fn layouts<T: Item>(tensor: &Tensor<T>) -> [Tensor<T>; 3] {
-    [tensor.clone(), tensor.scattered(1), tensor.scattered(3)]
 }
 
 #[test]
@@ -306,7 +301,7 @@ fn finding_and_picking_what_is_true() {
                 run(Op::count_true, &[count.view(), mask.view()], &[], &[]).unwrap();
                 assert_eq!(count.data[0] as usize, found.len());
                 let places = Tensor::<i64>::zeros(&[found.len() as i64, sizes.len() as i64]);
-                run(Op::nonzero, &[places.view(), mask.view()], &[], &[]).unwrap();
+                run(Op::nonzero, &[places.view(), mask.view()], &[-1], &[]).unwrap();
                 let expected: Vec<i64> =
                     found.iter().flat_map(|&i| coordinates(i, sizes)).map(|at| at as i64).collect();
                 assert_eq!(places.values(), expected);

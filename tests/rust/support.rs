@@ -137,6 +137,20 @@ impl<T: Item> Tensor<T> {
     }
 }
 
+/// A tensor in three layouts.
+pub fn layouts<T: Item>(tensor: &Tensor<T>) -> [Tensor<T>; 3] {
+    [tensor.clone(), tensor.scattered(1), tensor.scattered(3)]
+}
+
+/// The lines along `dim`, each with the places of its elements in C order.
+pub fn lines(sizes: &[i64], dim: usize) -> Vec<Vec<usize>> {
+    let inner: usize = sizes[dim + 1..].iter().product::<i64>() as usize;
+    let length = sizes[dim] as usize;
+    let outer: usize = sizes[..dim].iter().product::<i64>() as usize;
+    let line = |o: usize, i: usize| (0..length).map(|at| (o * length + at) * inner + i).collect();
+    (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))).map(|(o, i)| line(o, i)).collect()
+}
+
 /// Launches an op by its row.
 pub fn run(op: Op, views: &[View<'_>], ints: &[i64], floats: &[f64]) -> Result<()> {
     launch(op.row(), views, &Attrs { ints, floats })

@@ -9,6 +9,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     #[error("index {index} is out of bounds for dimension {dim} with size {size}")]
     Index { index: i64, dim: usize, size: i64 },
+    #[error("out of range: tried to access index {index} on a tensor of {elements} elements.")]
+    OutOfRange { index: i64, elements: i64 },
     #[error("Target {0} is out of bounds.")]
     Target(i64),
     #[error("{0}")]
@@ -43,7 +45,7 @@ pub enum Kind {
 impl Error {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Index { .. } | Self::Target(_) => Kind::Index,
+            Self::Index { .. } | Self::OutOfRange { .. } | Self::Target(_) => Kind::Index,
             Self::Value(_) => Kind::Value,
             Self::DType { .. } => Kind::NotImplemented,
             Self::OutOfMemory { .. } => Kind::OutOfMemory,

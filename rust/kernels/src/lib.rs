@@ -22,6 +22,7 @@ pub mod matmul;
 pub mod norm;
 pub mod ops;
 pub mod optim;
+pub mod order;
 pub mod pool;
 pub mod profile;
 pub mod random;

@@ -2,7 +2,7 @@
 //! so the caller counts first.
 
 use super::read::expect;
-use super::{contiguous_strides, match_size};
+use super::{contiguous_strides, match_size, offset_of};
 use crate::convert::Stored;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -26,14 +26,26 @@ pub fn count_true(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
     Ok(())
 }
 
-/// `[out, self]`: the coordinates of the elements that are not zero, in C order, as i64 of shape
-/// `[count, rank]`.
-pub fn nonzero(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
+/// `[out, self]`, ints `[fill]`: the coordinates of the elements that are not zero, in C order, as
+/// i64 of shape `[rows, rank]`: as many as there are rows; rows that are left hold `fill`.
+pub fn nonzero(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let [out, from] = expect(views)?;
     out.expect_dtype("out", DType::I64)?;
+    out.expect_rank("out", 2)?;
+    out.expect_sizes("out", &[out.size(0), from.rank()])?;
     let starts = starts(&task_counts(&from)?);
-    out.expect_sizes("out", &[starts[starts.len() - 1], from.rank()])?;
+    let rows = out.size(0);
+    for row in starts[starts.len() - 1]..rows {
+        for dim in 0..from.rank() {
+            let to = row as isize * out.stride(0) + dim as isize * out.stride(1);
+            // SAFETY: row and dim are within `out`.
+            unsafe { *out.ptr::<i64>().wrapping_offset(to) = attrs.int(0) };
+        }
+    }
     for_each_true(&from, &starts, |linear, position| {
+        if position >= rows {
+            return;
+        }
         let mut rest = linear;
         for dim in (0..from.rank()).rev() {
             let size = from.size(dim);
@@ -55,15 +67,32 @@ pub fn masked_select(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
     let starts = starts(&task_counts(&mask)?);
     out.expect_sizes("out", &[starts[starts.len() - 1]])?;
     match_size!(from.dtype(), T => for_each_true(&mask, &starts, |linear, position| {
-        let mut rest = linear;
-        let mut offset = 0;
-        for dim in (0..from.rank()).rev() {
-            offset += (rest % from.size(dim)) as isize * from.stride(dim);
-            rest /= from.size(dim);
-        }
+        let offset = offset_of(&from, linear);
         // SAFETY: a coordinate of `self`, and a position within `out`, whose size was checked.
         unsafe {
             *out.ptr::<T>().wrapping_offset(position as isize * out.stride(0)) = *from.ptr::<T>().wrapping_offset(offset);
+        }
+    }))
+}
+
+/// `[self, mask, source (1-D)]`, self and mask of one shape: where the mask is true, the source's
+/// elements in order.
+pub fn masked_scatter(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
+    let [to, mask, from] = expect(views)?;
+    from.expect_dtype("source", to.dtype())?;
+    from.expect_rank("source", 1)?;
+    if to.sizes() != mask.sizes() {
+        return Err(Error::Shape(format!("the mask {:?} must match {:?}", mask.sizes(), to.sizes())));
+    }
+    let starts = starts(&task_counts(&mask)?);
+    if from.size(0) < starts[starts.len() - 1] {
+        return Err(Error::Runtime("Number of elements of source < number of ones in mask".into()));
+    }
+    match_size!(to.dtype(), T => for_each_true(&mask, &starts, |linear, position| {
+        let offset = offset_of(&to, linear);
+        // SAFETY: a coordinate of `self`, and a position within the source, whose size was checked.
+        unsafe {
+            *to.ptr::<T>().wrapping_offset(offset) = *from.ptr::<T>().wrapping_offset(position as isize * from.stride(0));
         }
     }))
 }

@@ -4,7 +4,9 @@
 
 mod arrange;
 mod bag;
+mod count;
 mod embedding;
+mod flat;
 mod mask;
 mod offsets;
 mod read;
@@ -13,15 +15,19 @@ mod write;
 
 pub use arrange::{flip, roll, tril, triu};
 pub use bag::{embedding_bag, embedding_bag_backward, embedding_bag_weights_backward, embedding_renorm};
+pub use count::{bincount, repeat_interleave};
 pub use embedding::{embedding, embedding_backward};
-pub use mask::{count_true, masked_select, nonzero};
+pub use flat::{put, take};
+pub use mask::{count_true, masked_scatter, masked_select, nonzero};
+pub(crate) use read::expect;
 pub use read::{gather, index, index_select};
-pub use write::{index_add, index_copy, index_fill, index_put, scatter, scatter_reduce, scatter_value};
+pub use write::{index_add, index_copy, index_fill, index_put, index_reduce, scatter, scatter_reduce, scatter_value};
 
 use smallvec::{SmallVec, smallvec};
 
 use crate::convert::{Compute, Stored};
 use crate::element::Bool;
+use crate::view::View;
 
 /// Sizes or strides.
 pub(crate) type Dims = SmallVec<[i64; 6]>;
@@ -33,6 +39,16 @@ pub(crate) fn contiguous_strides(sizes: &[i64]) -> Dims {
         strides[dim - 1] = strides[dim] * sizes[dim].max(1);
     }
     strides
+}
+
+/// The offset of element number `linear`, counted in C order.
+pub(crate) fn offset_of(view: &View<'_>, mut linear: usize) -> isize {
+    let mut offset = 0;
+    for dim in (0..view.rank()).rev() {
+        offset += (linear % view.size(dim)) as isize * view.stride(dim);
+        linear /= view.size(dim);
+    }
+    offset
 }
 
 /// The type that sums and comparisons of a stored type are made in: itself, or f32 for the halves.

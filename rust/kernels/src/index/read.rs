@@ -31,7 +31,7 @@ pub fn index(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
     take(out, from, &layout, &offsets)
 }
 
-pub(super) fn expect<'a, const COUNT: usize>(views: &[View<'a>]) -> Result<[View<'a>; COUNT]> {
+pub(crate) fn expect<'a, const COUNT: usize>(views: &[View<'a>]) -> Result<[View<'a>; COUNT]> {
     views.try_into().map_err(|_| Error::Runtime(format!("expected {COUNT} operands, got {}", views.len())))
 }
 

@@ -113,64 +113,89 @@ pub fn index_put(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
 /// amax, amin.
 pub fn scatter_reduce(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let [to, index, from] = expect(views)?;
+    let dim = attrs.int(0) as usize;
+    reduce(&to, &from, attrs, |to| {
+        let (layout, offsets) = along_dim(to, &index, dim)?;
+        let strides = cover(&from, &layout, dim)?.strides().into();
+        Ok((layout, offsets, strides))
+    })
+}
+
+/// `[self, index (1-D), source]`, ints as scatter_reduce's: reduces slices of the source into those
+/// that the index names.
+pub fn index_reduce(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    let [to, index, from] = expect(views)?;
+    reduce(&to, &from, attrs, |to| {
+        let (layout, offsets) = slices(to, &index, attrs.int(0) as usize, Policy::STRICT)?;
+        let strides = broadcast_strides(&from, &layout.sizes)?;
+        Ok((layout, offsets, strides))
+    })
+}
+
+/// Reduces `from` into `to`; `steer` gives the layout over a tensor of `to`'s shape, its offsets, and
+/// the source's strides.
+fn reduce(
+    to: &View<'_>,
+    from: &View<'_>,
+    attrs: &Attrs<'_>,
+    steer: impl Fn(&View<'_>) -> Result<(Layout, Vec<isize>, Dims)>,
+) -> Result<()> {
     from.expect_dtype("src", to.dtype())?;
-    let (dim, include_self) = (attrs.int(0) as usize, attrs.flag(2));
-    let reduction = Reduction::from_code(attrs.int(1))?;
-    match_stored!(to.dtype(), S => accumulated::<S>(&to, |to| {
-        reduce::<S>(to, &index, &from, dim, reduction, include_self)
+    let (reduction, include_self) = (Reduction::from_code(attrs.int(1))?, attrs.flag(2));
+    match_stored!(to.dtype(), S => accumulated::<S>(to, |to| {
+        let (layout, offsets, strides) = steer(to)?;
+        let source = Source { data: from.ptr::<S>().cast_const(), strides: &strides };
+        // SAFETY: the layout and its offsets are of `to`; the source covers the layout.
+        unsafe { reduce_through(to, &layout, &offsets, &source, reduction, include_self) };
+        if reduction != Reduction::Mean {
+            return Ok(());
+        }
+        let mut counts = vec![i64::from(include_self); to.numel()];
+        let dense = contiguous_strides(to.sizes());
+        // SAFETY: the vector has an element for each of `to`'s.
+        let counts = unsafe { View::new(counts.as_mut_ptr().cast(), DType::I64, to.sizes(), &dense) };
+        let (layout, offsets, strides) = steer(&counts)?;
+        let source = Source { strides: &strides, ..source };
+        // SAFETY: the layout and its offsets are of the counts; the source covers the layout.
+        unsafe { put(counts.ptr(), &layout, &offsets, &source, |count: i64, _| count + 1) };
+        divide_by_counts::<S>(to, &counts);
+        Ok(())
     }))
 }
 
-fn reduce<S: Arithmetic>(
+/// # Safety
+/// The layout and its offsets are of `to`; the source covers the layout.
+unsafe fn reduce_through<S: Arithmetic>(
     to: &View<'_>,
-    index: &View<'_>,
-    from: &View<'_>,
-    dim: usize,
+    layout: &Layout,
+    offsets: &[isize],
+    source: &Source<'_, S>,
     reduction: Reduction,
     include_self: bool,
-) -> Result<()> {
-    let (layout, offsets) = along_dim(to, index, dim)?;
-    let from = cover(from, &layout, dim)?;
-    let source = Source { data: from.ptr::<S>().cast_const(), strides: from.strides() };
+) {
     let data = to.ptr::<S::Math>();
-    // SAFETY: the layout and its offsets are of `to`; the source covers the layout.
+    let load = |value: S| S::Math::load(value);
+    // SAFETY: the caller's.
     unsafe {
         if !include_self {
-            put(data, &layout, &offsets, &source, |_, _| reduction.identity::<S::Math>());
+            put(data, layout, offsets, source, |_, _| reduction.identity::<S::Math>());
         }
-        let load = |value: S| S::Math::load(value);
         match reduction {
             Reduction::Sum | Reduction::Mean => {
-                put(data, &layout, &offsets, &source, |sum: S::Math, value| sum.add(load(value)));
+                put(data, layout, offsets, source, |sum: S::Math, value| sum.add(load(value)));
             }
-            Reduction::Prod => {
-                put(data, &layout, &offsets, &source, |product: S::Math, value| product.mul(load(value)))
-            }
-            Reduction::Amax => put(data, &layout, &offsets, &source, |best: S::Math, value| best.max(load(value))),
-            Reduction::Amin => put(data, &layout, &offsets, &source, |best: S::Math, value| best.min(load(value))),
+            Reduction::Prod => put(data, layout, offsets, source, |product: S::Math, value| product.mul(load(value))),
+            Reduction::Amax => put(data, layout, offsets, source, |best: S::Math, value| best.max(load(value))),
+            Reduction::Amin => put(data, layout, offsets, source, |best: S::Math, value| best.min(load(value))),
         }
     }
-    if reduction == Reduction::Mean { divide_by_counts::<S>(to, index, &source, dim, include_self) } else { Ok(()) }
 }
 
 /// The mean's second half: every element of `to` divided by how many values were summed in it.
-fn divide_by_counts<S: Arithmetic>(
-    to: &View<'_>,
-    index: &View<'_>,
-    source: &Source<'_, S>,
-    dim: usize,
-    include_self: bool,
-) -> Result<()> {
-    let mut counts = vec![i64::from(include_self); to.numel()];
-    let dense = contiguous_strides(to.sizes());
-    // SAFETY: the vector has an element for each of `to`'s.
-    let counts = unsafe { View::new(counts.as_mut_ptr().cast(), DType::I64, to.sizes(), &dense) };
-    let (layout, offsets) = along_dim(&counts, index, dim)?;
-    // SAFETY: the layout and its offsets are of the counts; the source covers the layout.
-    unsafe { put(counts.ptr(), &layout, &offsets, source, |count: i64, _| count + 1) };
-    let space = Space::of([to, &counts]);
+fn divide_by_counts<S: Arithmetic>(to: &View<'_>, counts: &View<'_>) {
+    let space = Space::of([to, counts]);
     if space.numel == 0 {
-        return Ok(());
+        return;
     }
     let strides = space.inner().strides;
     space.rows(0, space.numel, |offsets, count| {
@@ -188,12 +213,11 @@ fn divide_by_counts<S: Arithmetic>(
             }
         }
     });
-    Ok(())
 }
 
 /// Runs `body` on `to`, or for the half types on a copy of it in f32 that is stored afterwards:
 /// sums are rounded once.
-fn accumulated<S: Arithmetic>(to: &View<'_>, body: impl FnOnce(&View<'_>) -> Result<()>) -> Result<()> {
+pub(super) fn accumulated<S: Arithmetic>(to: &View<'_>, body: impl FnOnce(&View<'_>) -> Result<()>) -> Result<()> {
     let math = <S::Math as Stored>::DTYPE;
     if math == to.dtype() {
         return body(to);

@@ -385,10 +385,22 @@ table! {
         index_put = crate::index::index_put, outputs 1;
         /// `[count (one i64), self]`.
         count_true = crate::index::count_true, outputs 1, flops once;
-        /// `[out (i64, count × rank), self]`.
+        /// `[out (i64, rows × rank), self]`, ints `[fill]`.
         nonzero = crate::index::nonzero, outputs 1;
         /// `[out (1-D), self, mask]`, self and mask of one shape.
         masked_select = crate::index::masked_select, outputs 1;
+        /// `[self, mask, source (1-D)]`, self and mask of one shape.
+        masked_scatter = crate::index::masked_scatter, outputs 1;
+        /// `[self, index (1-D), source]`, ints `[dim, reduction, include_self]` as scatter_reduce's.
+        index_reduce = crate::index::index_reduce, outputs 1;
+        /// `[out, self, index]`, indices into all of self in C order.
+        take = crate::index::take, outputs 1;
+        /// `[self, index, source]`, ints `[accumulate]`.
+        put = crate::index::put, outputs 1;
+        /// `[out (1-D), self (1-D, integers), weights?]`.
+        bincount = crate::index::bincount, outputs 1;
+        /// `[out (1-D), ends (1-D, i64)]`, ends the running sums of the repeats.
+        repeat_interleave = crate::index::repeat_interleave, outputs 1;
         /// `[out, self]`, ints: the dimensions to reverse.
         flip = crate::index::flip, outputs 1;
         /// `[out, self]`, ints `[dim, shift, dim, shift, ...]`.
@@ -397,6 +409,26 @@ table! {
         tril = crate::index::tril, outputs 1, in_place;
         /// `[out, self]`, ints `[diagonal]`.
         triu = crate::index::triu, outputs 1, in_place;
+
+        /// `[values, indices (i64), self]`, ints `[dim, descending]`: stable.
+        sort = crate::order::sort, outputs 2;
+        /// `[values, indices (i64), self]`, ints `[dim, largest]`.
+        topk = crate::order::topk, outputs 2;
+        /// `[value, index (i64), self]`, outputs of size one in `dim`; ints `[dim, k]`.
+        kth_value = crate::order::kth_value, outputs 2;
+        /// `[value, index (i64), self]` as kth_value; ints `[dim, ignore_nan]`.
+        median = crate::order::median, outputs 2;
+        /// `[value, index (i64), self]` as kth_value; ints `[dim]`.
+        mode = crate::order::mode, outputs 2;
+        /// `[count, first, inverse?, counts?, self]`, all but self i64; ints `[dim (-1: by elements),
+        /// consecutive]`.
+        unique = crate::order::unique, outputs 4;
+        /// `[out (i64 or i32), boundaries, values, sorter?]`, ints `[right]`.
+        searchsorted = crate::order::searchsorted, outputs 1;
+        /// `[out (bool), elements, tests]`, ints `[invert]`.
+        isin = crate::order::isin, outputs 1;
+        /// `[out, points (rows × coordinates), weights?, edges...]`, ints `[find]`.
+        histogram = crate::order::histogram, outputs 1;
 
         // Each takes ints `[seed, offset]` first and consumes ceil(numel * words / 4) counters.
         /// `[out]`, floats `[from, to]`. Words: 1, or 2 for f64.
@@ -548,6 +580,12 @@ table! {
         cumsum = crate::reduce::cumsum, outputs 1, in_place, flops once;
         /// `[output, input]`; ints `[dim]`
         cumprod = crate::reduce::cumprod, outputs 1, in_place, flops once;
+        /// `[output, input]`; ints `[dim]`
+        logcumsumexp = crate::reduce::logcumsumexp, outputs 1;
+        /// `[values, positions, input]`; ints `[dim]`
+        cummax = crate::reduce::cummax, outputs 2;
+        /// `[values, positions, input]`; ints `[dim]`
+        cummin = crate::reduce::cummin, outputs 2;
 
         /// `[output, input]`; ints `[dim, log]`
         softmax = crate::softmax::softmax, outputs 1, flops normalise;

@@ -26,7 +26,7 @@ use each::{
 use engine::reduce;
 use moments::Moments;
 use position::Position;
-pub use scan::{cumprod, cumsum};
+pub use scan::{cummax, cummin, cumprod, cumsum, logcumsumexp};
 pub use segments::{segment_reduce, segment_reduce_backward};
 
 /// The types that a stored type is reduced in.

@@ -1,14 +1,20 @@
-//! Running sums and products along one dimension. Floats run in f64, integers in i64.
+//! Running sums, products and extremes along one dimension. Totals of floats run in f64, of integers
+//! in i64.
+
+use std::marker::PhantomData;
 
 use super::dense_as;
 use crate::convert::{Compute, Stored};
+use crate::dtype::DType;
+use crate::element::{Element, Float};
 use crate::error::{Error, Result};
+use crate::index::{Arithmetic, expect};
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::iterate::Space;
-use crate::match_stored;
 use crate::threads;
 use crate::view::{Attrs, View};
+use crate::{match_float, match_stored};
 
 /// Lines that run side by side: many where neighbours are dense, few where each line is its own stream.
 const WIDE: usize = 128;
@@ -18,29 +24,139 @@ const TASK: usize = 32 * 1024;
 
 /// `[output, input]` of one shape; ints `[dim]`.
 pub fn cumsum(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
-    launch::<false>(views, attrs)
+    total::<false>(views, attrs)
 }
 
 /// `[output, input]` of one shape; ints `[dim]`.
 pub fn cumprod(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
-    launch::<true>(views, attrs)
+    total::<true>(views, attrs)
 }
 
-fn launch<const PRODUCT: bool>(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
-    let [output, input] = views else {
-        return Err(Error::Runtime(format!("expected [output, input], got {} views", views.len())));
-    };
-    if output.sizes() != input.sizes() {
-        return Err(Error::Shape(format!("the output {:?} has not the input's shape {input:?}", output.sizes())));
+fn total<const PRODUCT: bool>(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    let [output, input] = expect(views)?;
+    dense_as(
+        &input,
+        output.dtype(),
+        |input| match_stored!(output.dtype(), S => launch::<Total<S, PRODUCT>>([&output, &output, input], attrs)),
+    )
+}
+
+/// `[output, input]` of one shape, floating; ints `[dim]`: the logarithm of the running sum of
+/// exponentials.
+pub fn logcumsumexp(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    let [output, input] = expect(views)?;
+    dense_as(
+        &input,
+        output.dtype(),
+        |input| match_float!(output.dtype(), S => launch::<LogSumExp<S>>([&output, &output, input], attrs)),
+    )
+}
+
+/// `[values, positions (i64), input]` of one shape; ints `[dim]`: the largest element so far, the
+/// latest of equal ones, and its position. NaN is larger than all.
+pub fn cummax(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    extreme::<true>(views, attrs)
+}
+
+/// As `cummax`, for the smallest element; NaN is smaller than all.
+pub fn cummin(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    extreme::<false>(views, attrs)
+}
+
+fn extreme<const LARGEST: bool>(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    let [values, positions, input] = expect(views)?;
+    values.expect_dtype("values", input.dtype())?;
+    positions.expect_dtype("positions", DType::I64)?;
+    match_stored!(input.dtype(), S => launch::<Extreme<S, LARGEST>>([&values, &positions, &input], attrs))
+}
+
+/// What runs along a line, and what it leaves at each element.
+trait Scan: Send + Sync {
+    type Item: Stored;
+    type State: Copy;
+    /// Written to the second output; the first one's type is the items'.
+    type Second: Stored;
+    const START: Self::State;
+    /// Whether there is a second output.
+    const PAIR: bool;
+    fn step(state: Self::State, item: Self::Item, position: usize) -> Self::State;
+    fn first(state: Self::State) -> Self::Item;
+    fn second(state: Self::State) -> Self::Second;
+}
+
+struct Total<S, const PRODUCT: bool>(PhantomData<S>);
+
+impl<S: Running, const PRODUCT: bool> Scan for Total<S, PRODUCT> {
+    type Item = S;
+    type State = S::Total;
+    type Second = S;
+    const START: S::Total = if PRODUCT { S::Total::ONE } else { S::Total::ZERO };
+    const PAIR: bool = false;
+    #[inline(always)]
+    fn step(total: S::Total, item: S, _: usize) -> S::Total {
+        let value = S::Total::load(item);
+        if PRODUCT { total.mul(value) } else { total.add(value) }
     }
-    if output.numel() == 0 {
-        return Ok(());
+    #[inline(always)]
+    fn first(total: S::Total) -> S {
+        total.save()
     }
-    let dim = attrs.int(0) as usize;
-    dense_as(input, output.dtype(), |input| {
-        match_stored!(output.dtype(), S => run::<S, PRODUCT>(output, input, dim));
-        Ok(())
-    })
+    #[inline(always)]
+    fn second(total: S::Total) -> S {
+        total.save()
+    }
+}
+
+struct LogSumExp<S>(PhantomData<S>);
+
+impl<S: Stored> Scan for LogSumExp<S> {
+    type Item = S;
+    type State = f64;
+    type Second = S;
+    const START: f64 = f64::NEG_INFINITY;
+    const PAIR: bool = false;
+    #[inline(always)]
+    fn step(total: f64, item: S, _: usize) -> f64 {
+        let value = item.to_f64();
+        let (low, high) = (Element::min(total, value), Element::max(total, value));
+        // Equal infinities have no difference.
+        let difference = if low == high { 0.0 } else { low - high };
+        let sum = high + Float::ln_1p(Float::exp(difference));
+        if low == high && low.is_infinite() { low } else { sum }
+    }
+    #[inline(always)]
+    fn first(total: f64) -> S {
+        S::from_f64(total)
+    }
+    #[inline(always)]
+    fn second(total: f64) -> S {
+        S::from_f64(total)
+    }
+}
+
+struct Extreme<S, const LARGEST: bool>(PhantomData<S>);
+
+impl<S: Arithmetic, const LARGEST: bool> Scan for Extreme<S, LARGEST> {
+    type Item = S;
+    type State = (S::Math, i64);
+    type Second = i64;
+    const START: (S::Math, i64) = (if LARGEST { S::Math::LOWEST } else { S::Math::HIGHEST }, 0);
+    const PAIR: bool = true;
+    #[inline(always)]
+    fn step((best, at): (S::Math, i64), item: S, position: usize) -> (S::Math, i64) {
+        let value = S::Math::load(item);
+        let better = if LARGEST { value >= best } else { value <= best };
+        let replaces = better | Element::is_nan(value);
+        (if replaces { value } else { best }, if replaces { position as i64 } else { at })
+    }
+    #[inline(always)]
+    fn first((best, _): (S::Math, i64)) -> S {
+        best.save()
+    }
+    #[inline(always)]
+    fn second((_, at): (S::Math, i64)) -> i64 {
+        at
+    }
 }
 
 /// The type that a running total has.
@@ -59,56 +175,70 @@ running!(
     half::f16: f64
 );
 
-struct Lines<S, const PRODUCT: bool> {
-    from: *const S,
-    to: *mut S,
-    /// Input's and output's.
-    line_strides: [isize; 2],
-    strides: [isize; 2],
+struct Lines<P: Scan> {
+    from: *const P::Item,
+    to: *mut P::Item,
+    second: *mut P::Second,
+    /// The first output's, the second's and the input's.
+    line_strides: [isize; 3],
+    strides: [isize; 3],
     lines: usize,
     length: usize,
 }
 
-impl<S: Running, const PRODUCT: bool> Vectorised for Lines<S, PRODUCT> {
+impl<P: Scan> Vectorised for Lines<P> {
     type Output = ();
     #[inline(always)]
     unsafe fn run(self) {
         // SAFETY: the caller's.
-        unsafe { if self.line_strides == [1, 1] { self.scan([1, 1]) } else { self.scan(self.line_strides) } }
+        unsafe { if self.line_strides == [1; 3] { self.scan([1; 3]) } else { self.scan(self.line_strides) } }
     }
 }
 
-impl<S: Running, const PRODUCT: bool> Lines<S, PRODUCT> {
+impl<P: Scan> Lines<P> {
     #[inline(always)]
-    unsafe fn scan(&self, line_strides: [isize; 2]) {
-        use crate::element::Element;
-        let start = if PRODUCT { S::Total::ONE } else { S::Total::ZERO };
-        let mut totals = [start; WIDE];
-        for index in 0..self.length as isize {
-            let from = self.from.wrapping_offset(index * self.strides[0]);
-            let to = self.to.wrapping_offset(index * self.strides[1]);
-            for (line, total) in totals[..self.lines].iter_mut().enumerate() {
-                // SAFETY: within both views; in place, each element is read before it is written.
+    unsafe fn scan(&self, line_strides: [isize; 3]) {
+        let mut states = [P::START; WIDE];
+        for index in 0..self.length {
+            let at = |operand: usize| index as isize * self.strides[operand];
+            let to = self.to.wrapping_offset(at(0));
+            let second = self.second.wrapping_offset(at(1));
+            let from = self.from.wrapping_offset(at(2));
+            for (line, state) in states[..self.lines].iter_mut().enumerate() {
+                let at = |operand: usize| line as isize * line_strides[operand];
+                // SAFETY: within the views; in place, each element is read before it is written.
                 unsafe {
-                    let value = S::Total::load(*from.offset(line as isize * line_strides[0]));
-                    *total = if PRODUCT { total.mul(value) } else { total.add(value) };
-                    *to.offset(line as isize * line_strides[1]) = total.save();
+                    *state = P::step(*state, *from.offset(at(2)), index);
+                    *to.offset(at(0)) = P::first(*state);
+                    if P::PAIR {
+                        *second.offset(at(1)) = P::second(*state);
+                    }
                 }
             }
         }
     }
 }
 
-fn run<S: Running, const PRODUCT: bool>(output: &View<'_>, input: &View<'_>, dim: usize) {
+/// Runs along `ints[0]` of the input, the last of the views; an op of one output gives it twice.
+fn launch<P: Scan>(views: [&View<'_>; 3], attrs: &Attrs<'_>) -> Result<()> {
+    let [output, second, input] = views;
+    if output.sizes() != input.sizes() || second.sizes() != input.sizes() {
+        return Err(Error::Shape(format!("the outputs {output:?} and {second:?} have not the shape of {input:?}")));
+    }
+    if output.numel() == 0 {
+        return Ok(());
+    }
+    let dim = attrs.int(0) as usize;
     let (length, strides) =
-        if output.rank() == 0 { (1, [1, 1]) } else { (output.size(dim), [input.stride(dim), output.stride(dim)]) };
+        if output.rank() == 0 { (1, [1; 3]) } else { (output.size(dim), views.map(|view| view.stride(dim))) };
     let without = |list: &[i64]| -> Vec<i64> {
         list.iter().enumerate().filter(|&(at, _)| at != dim).map(|(_, &value)| value).collect()
     };
     let sizes = without(output.sizes());
-    let space = Space::new(&sizes, [&without(input.strides()), &without(output.strides())]);
+    let others = views.map(|view| without(view.strides()));
+    let space = Space::new(&sizes, std::array::from_fn(|at| others[at].as_slice()));
     let line_strides = space.inner().strides;
-    let width = if line_strides[0].unsigned_abs() <= strides[0].unsigned_abs() { WIDE } else { NARROW };
+    let width = if line_strides[2].unsigned_abs() <= strides[2].unsigned_abs() { WIDE } else { NARROW };
     let level = isa::level();
     let lines_per_task = (TASK / length).next_multiple_of(width);
     threads::parallel_chunks(space.numel, lines_per_task, output.numel() * 2, |range| {
@@ -117,18 +247,20 @@ fn run<S: Running, const PRODUCT: bool>(output: &View<'_>, input: &View<'_>, dim
             while done < count {
                 let lines = width.min(count - done);
                 let at = |operand: usize| offsets[operand] + done as isize * line_strides[operand];
-                let task = Lines::<S, PRODUCT> {
-                    from: input.ptr::<S>().cast_const().wrapping_offset(at(0)),
-                    to: output.ptr::<S>().wrapping_offset(at(1)),
+                let task = Lines::<P> {
+                    to: output.ptr::<P::Item>().wrapping_offset(at(0)),
+                    second: second.bytes().cast::<P::Second>().wrapping_offset(at(1)),
+                    from: input.ptr::<P::Item>().cast_const().wrapping_offset(at(2)),
                     line_strides,
                     strides,
                     lines,
                     length,
                 };
-                // SAFETY: the lines are within both views; tasks have disjoint lines.
+                // SAFETY: the lines are within the views; tasks have disjoint lines.
                 unsafe { vectorise_at(level, task) };
                 done += lines;
             }
         });
     });
+    Ok(())
 }
