@@ -1,4 +1,5 @@
 // Counting: bincount, histc, histogram and histogramdd.
+#include <ATen/core/Tensor.h>
 #include <ATen/ops/_histogramdd_bin_edges_ops.h>
 #include <ATen/ops/_histogramdd_from_bin_cts_ops.h>
 #include <ATen/ops/_histogramdd_from_bin_tensors_ops.h>

@@ -59,7 +59,7 @@ Tensor searchsorted(const Tensor& sequence, const Tensor& self, bool out_int32, 
 
 Tensor searchsorted_scalar(const Tensor& sequence, const Scalar& self, bool out_int32, bool right, Side side,
                            const Sorter& sorter) {
-  return searchsorted(sequence, tensor_of(self, sequence), out_int32, right, side, sorter);
+  return rustorch::searchsorted(sequence, tensor_of(self, sequence), out_int32, right, side, sorter);
 }
 
 Tensor& searchsorted_scalar_out(const Tensor& sequence, const Scalar& self, bool out_int32, bool right, Side side,
@@ -79,7 +79,7 @@ Tensor bucketize(const Tensor& self, const Tensor& boundaries, bool out_int32, b
 }
 
 Tensor bucketize_scalar(const Scalar& self, const Tensor& boundaries, bool out_int32, bool right) {
-  return bucketize(tensor_of(self, boundaries), boundaries, out_int32, right);
+  return rustorch::bucketize(tensor_of(self, boundaries), boundaries, out_int32, right);
 }
 
 void launch_isin(const Tensor& out, const Tensor& elements, const Tensor& tests, bool invert) {

@@ -17,7 +17,9 @@ const HEADERS: [&str; 5] = [
     "rustorch-bridge/src/checkpoint.rs.h",
     "rustorch-bridge/src/profile.rs.h",
 ];
-const TABLE: &str = "../kernels/src/ops/table.rs";
+/// The op table: its files and sections, in order.
+const TABLE: [(&str, &str); 2] =
+    [("../kernels/src/ops/table.rs", "pointwise"), ("../kernels/src/ops/kernels.rs", "kernels")];
 
 /// A row as the generator needs it; kernel rows have no arity and no overloads.
 struct Row {
@@ -29,15 +31,21 @@ struct Row {
 }
 
 fn main() {
-    println!("cargo:rerun-if-changed={TABLE}");
+    for (file, _) in TABLE {
+        println!("cargo:rerun-if-changed={file}");
+    }
     for bridge in BRIDGES {
         println!("cargo:rerun-if-changed={bridge}");
     }
     cxx_build::bridges(BRIDGES).std("c++20").compile("rustorch_cxx");
     let own = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
 
-    let text = std::fs::read_to_string(TABLE).expect("the op table is readable");
-    let rows = rows(text.parse().expect("the op table is Rust"));
+    let mut all = Vec::new();
+    for (file, section) in TABLE {
+        let text = std::fs::read_to_string(file).expect("the op table is readable");
+        all.extend(rows(text.parse().expect("the op table is Rust"), section).expect("the file has its section"));
+    }
+    let rows = all;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("../../target"), PathBuf::from);
     let folder = target.join("generated");
     write_if_changed(&folder.join("ops.h"), &ops_header(&rows));
@@ -61,31 +69,25 @@ fn write_if_changed(path: &Path, text: &str) {
     std::fs::write(path, text).expect("a generated file can be written");
 }
 
-/// The rows of `table! { pointwise { .. } kernels { .. } }`, in order.
-fn rows(file: TokenStream) -> Vec<Row> {
-    let mut tokens = file.into_iter();
-    let table = loop {
-        match tokens.next().expect("the file has a table! { .. }") {
-            TokenTree::Ident(name) if name == "table" => {
-                if let Some(TokenTree::Punct(_)) = tokens.next()
-                    && let Some(TokenTree::Group(group)) = tokens.next()
-                {
-                    break group.stream();
-                }
-            }
-            _ => {}
-        }
-    };
-    let mut rows = Vec::new();
-    let mut section = String::new();
-    for token in table {
+/// The rows of the section `name { .. }`, wherever in the file it is.
+fn rows(file: TokenStream, name: &str) -> Option<Vec<Row>> {
+    let mut named = false;
+    for token in file {
         match token {
-            TokenTree::Ident(name) => section = name.to_string(),
-            TokenTree::Group(group) => rows.extend(section_rows(group.stream(), section == "pointwise")),
-            other => panic!("unexpected `{other}` in the op table"),
+            TokenTree::Group(group) if named && group.delimiter() == Delimiter::Brace => {
+                return Some(section_rows(group.stream(), name == "pointwise"));
+            }
+            TokenTree::Group(group) => {
+                if let Some(rows) = rows(group.stream(), name) {
+                    return Some(rows);
+                }
+                named = false;
+            }
+            TokenTree::Ident(ident) => named = ident == name,
+            _ => named = false,
         }
     }
-    rows
+    None
 }
 
 fn section_rows(tokens: TokenStream, pointwise: bool) -> Vec<Row> {
@@ -141,7 +143,7 @@ fn overloads(tokens: TokenStream, row: &mut Row) {
 
 fn ops_header(rows: &[Row]) -> String {
     let mut text =
-        String::from("// Generated from rust/kernels/src/ops/table.rs.\n#pragma once\n#include <cstdint>\n\n");
+        String::from("// Generated from the op table, rust/kernels/src/ops.\n#pragma once\n#include <cstdint>\n\n");
     text.push_str("namespace rustorch {\n\nenum class Op : uint32_t {\n");
     for row in rows {
         // A trailing underscore keeps C++ keywords and alternative tokens out of the way.
@@ -167,7 +169,7 @@ fn pointwise_headers(rows: &[Row]) -> String {
             names.insert((base.strip_suffix('_').unwrap_or(base), row.form == "structured"));
         }
     }
-    let mut text = String::from("// Generated from rust/kernels/src/ops/table.rs.\n");
+    let mut text = String::from("// Generated from the op table, rust/kernels/src/ops.\n");
     for (name, structured) in names {
         let _ = writeln!(text, "#include <ATen/ops/{name}_ops.h>");
         if structured {
@@ -180,7 +182,7 @@ fn pointwise_headers(rows: &[Row]) -> String {
 /// One line an overload: `RUSTORCH_<KIND>(overload, op, meta, traits, is_test)`, where `traits` is the struct
 /// of `at::_ops` and `meta` the class that checks and infers.
 fn pointwise_rows(rows: &[Row]) -> String {
-    let mut text = String::from("// Generated from rust/kernels/src/ops/table.rs.\n");
+    let mut text = String::from("// Generated from the op table, rust/kernels/src/ops.\n");
     for row in rows {
         let Some(first) = row.overloads.first() else { continue };
         let meta = match row.form.as_str() {

@@ -55,9 +55,8 @@ fn one_to_three_lists_in_any_layout() {
 fn a_scalar_of_its_own_for_each_tensor() {
     let a = list(1, 0);
     let scalars = [1.0, -2.0, 3.0, 0.5, 8.0, 0.25];
-    let of_element = SIZES.iter().zip(scalars).flat_map(|(sizes, scalar)| {
-        vec![scalar; sizes.iter().product::<i64>() as usize]
-    });
+    let of_element =
+        SIZES.iter().zip(scalars).flat_map(|(sizes, scalar)| vec![scalar; sizes.iter().product::<i64>() as usize]);
     let expected: Vec<f64> = flat(&a).into_iter().zip(of_element).map(|(x, scalar)| x * scalar).collect();
     at_every_level(|_| {
         let out = list(2, 0);

@@ -70,13 +70,17 @@ fn digamma_and_its_derivatives() {
 
 #[test]
 fn zeta() {
-    assert_close(&column(Op::zeta, &[&[2.0, 4.0], &[1.0, 1.0]], &[]), &[PI.powi(2) / 6.0, PI.powi(4) / 90.0], 1e-14, 0.0);
+    assert_close(
+        &column(Op::zeta, &[&[2.0, 4.0], &[1.0, 1.0]], &[]),
+        &[PI.powi(2) / 6.0, PI.powi(4) / 90.0],
+        1e-14,
+        0.0,
+    );
     // Each step takes one term away, below zero as above.
     let q = [-1_000_000.5, -3.5, -0.5, 0.5, 7.5, 1e6];
     for x in [3.0, 4.0] {
         let s = [x; 6];
-        let (at, after) =
-            (column(Op::zeta, &[&s, &q], &[]), column(Op::zeta, &[&s, &q.map(|q| q + 1.0)], &[]));
+        let (at, after) = (column(Op::zeta, &[&s, &q], &[]), column(Op::zeta, &[&s, &q.map(|q| q + 1.0)], &[]));
         let expected: Vec<f64> = after.iter().zip(q).map(|(y, q)| y + q.powf(-x)).collect();
         assert_close(&at, &expected, 1e-12, 1e-25);
     }
@@ -97,7 +101,11 @@ fn incomplete_gamma() {
         // The square root's substitution takes the edge off orders below two.
         .map(|&(a, x)| {
             integral(0.0, x.sqrt(), |t| {
-                if t == 0.0 { if a == 0.5 { 2.0 } else { 0.0 } } else { 2.0 * ((2.0 * a - 1.0) * t.ln() - t * t - libm::lgamma(a)).exp() }
+                if t == 0.0 {
+                    if a == 0.5 { 2.0 } else { 0.0 }
+                } else {
+                    2.0 * ((2.0 * a - 1.0) * t.ln() - t * t - libm::lgamma(a)).exp()
+                }
             })
         })
         .collect();
@@ -161,7 +169,15 @@ fn neighbours_of_floats_on_their_bits() {
     let pairs = [&pairs[..], &[(f32::MAX, f32::INFINITY), (f32::NEG_INFINITY, 0.0), (3.0, 3.0)]].concat();
     let expected: Vec<f32> = pairs
         .iter()
-        .map(|&(from, to)| if from == to { to } else if to > from { from.next_up() } else { from.next_down() })
+        .map(|&(from, to)| {
+            if from == to {
+                to
+            } else if to > from {
+                from.next_up()
+            } else {
+                from.next_down()
+            }
+        })
         .collect();
     let bits = |value: f32| value.to_bits() as i32;
     let sizes = [pairs.len() as i64];

@@ -76,7 +76,8 @@ fn lists<const OPERANDS: usize>(
     count: usize,
     scalars: impl Fn(usize) -> Scalars + Sync,
 ) -> Result<()> {
-    let operands = |tensor: usize| -> [&View<'_>; OPERANDS] { std::array::from_fn(|list| &views[list * count + tensor]) };
+    let operands =
+        |tensor: usize| -> [&View<'_>; OPERANDS] { std::array::from_fn(|list| &views[list * count + tensor]) };
     for tensor in 0..count {
         let [result, inputs @ ..] = &operands(tensor)[..] else { continue };
         if let Some(other) = inputs.iter().find(|input| input.sizes() != result.sizes()) {

@@ -109,8 +109,7 @@ impl<const OPERANDS: usize> Space<OPERANDS> {
 /// Whether the views lie in one order without gaps, so that they can be walked linearly.
 pub fn alike(views: &[&View<'_>]) -> bool {
     let first = views[0];
-    let line = |view: &View<'_>| {
-        matches!(Space::of([first, view]).dims[..], [dim] if dim.size <= 1 || dim.strides == [1, 1])
-    };
+    let line =
+        |view: &View<'_>| matches!(Space::of([first, view]).dims[..], [dim] if dim.size <= 1 || dim.strides == [1, 1]);
     views.iter().all(|view| view.is_contiguous()) || views.iter().all(|view| line(view))
 }

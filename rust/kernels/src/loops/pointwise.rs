@@ -232,11 +232,7 @@ pub(super) fn linear<const OPERANDS: usize>(
 }
 
 /// One op over views of one shape.
-pub(super) fn run<const OPERANDS: usize>(
-    block: &Block,
-    scalars: &Scalars,
-    views: [&View<'_>; OPERANDS],
-) -> Result<()> {
+pub(super) fn run<const OPERANDS: usize>(block: &Block, scalars: &Scalars, views: [&View<'_>; OPERANDS]) -> Result<()> {
     let level = isa::level();
     let space = Space::of(views);
     if space.numel == 0 {

@@ -1,6 +1,7 @@
 //! The op table and the one way to reach a kernel.
 
 pub mod flops;
+mod kernels;
 pub mod row;
 mod table;
 

@@ -144,9 +144,13 @@ pub fn poisson(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
 /// `[out, count, p]`, floats of one shape. Words: 4.
 pub fn binomial(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let allowed = |[count, p]: [f64; 2]| !(count < 0.0 || p < 0.0 || p > 1.0);
-    each(views, attrs, "binomial expects counts that are not negative and p in [0, 1]", allowed, |numbers, [count, p]| {
-        binomial_of(numbers, count, p)
-    })
+    each(
+        views,
+        attrs,
+        "binomial expects counts that are not negative and p in [0, 1]",
+        allowed,
+        |numbers, [count, p]| binomial_of(numbers, count, p),
+    )
 }
 
 /// `[out, shape]`, floats of one shape. Words: 4.
@@ -154,10 +158,16 @@ pub fn standard_gamma(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let out = views.first().ok_or_else(|| Error::Runtime("no operands".into()))?;
     // Never zero: its logarithm is asked for.
     let smallest = match_float!(out.dtype(), S => <S as Smallest>::NORMAL);
-    each(views, attrs, "", |_| true, |numbers, [shape]| {
-        let value = gamma_of(numbers, shape);
-        if value < smallest { smallest } else { value }
-    })
+    each(
+        views,
+        attrs,
+        "",
+        |_| true,
+        |numbers, [shape]| {
+            let value = gamma_of(numbers, shape);
+            if value < smallest { smallest } else { value }
+        },
+    )
 }
 
 trait Smallest: StoredFloat {

@@ -46,7 +46,8 @@ pub(super) fn upper(a: f64, x: f64) -> f64 {
 
 /// The lower function where it is known or not defined.
 fn at_the_edge(a: f64, x: f64) -> Option<f64> {
-    if x.is_nan() || a.is_nan() || x < 0.0 || a < 0.0 || (a == 0.0 && x == 0.0) || (a.is_infinite() && x.is_infinite()) {
+    if x.is_nan() || a.is_nan() || x < 0.0 || a < 0.0 || (a == 0.0 && x == 0.0) || (a.is_infinite() && x.is_infinite())
+    {
         return Some(f64::NAN);
     }
     if a == 0.0 || x.is_infinite() {
