@@ -19,6 +19,7 @@ DEVICES = ["cpu", "rustorch"]
 @pytest.fixture(autouse=True)
 def fresh_dynamo():
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     yield
     torch._dynamo.reset()
 

@@ -62,7 +62,8 @@ def batches(count, device, *size, classes=4):
 
 
 OPTIMIZERS = {
-    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9, nesterov=True),
+    # Nesterov's step over lists writes to the gradients, that over single tensors does not.
+    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9, nesterov=True, foreach=True),
     "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr, weight_decay=0.01),
     "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr=lr, amsgrad=True),
 }

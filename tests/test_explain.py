@@ -44,8 +44,8 @@ def test_the_drawing_names_every_kernel():
     assert dot.startswith("digraph rustorch {") and dot.count("{") == dot.count("}")
     assert dot.count("subgraph cluster_") == 2
     kernels = [kernel for graph in report.graphs for program in graph.programs for kernel in program.kernels]
-    assert len(re.findall(r"g\dp\di\d+ \[label", dot)) == len(kernels)
-    nodes = set(re.findall(r"(g\dp\d[bi]\d+) \[label", dot))
+    assert len(re.findall(r"^  g\dp\di\d+ \[label", dot, re.MULTILINE)) == len(kernels)
+    nodes = set(re.findall(r"^  (g\dp\d[bi]\d+) \[label", dot, re.MULTILINE))
     edges = re.findall(r"(g\dp\d[bi]\d+) -> (g\dp\d[bi]\d+)", dot)
     assert edges and all(node in nodes for edge in edges for node in edge), "an arrow joins nodes that are drawn"
 

@@ -47,9 +47,9 @@ def test_nonzero_static(dtype):
 
 def test_repeat_interleave():
     x, repeats = numbers(4, 3), torch.tensor([2, 0, 3, 1])
-    check(lambda r: r.repeat_interleave(), repeats)
-    check(lambda r: r.int()[::2].repeat_interleave(), repeats)
-    check(lambda r: r[:0].repeat_interleave(), repeats)
+    check(lambda r: torch.repeat_interleave(r), repeats)
+    check(lambda r: torch.repeat_interleave(r.int()[::2]), repeats)
+    check(lambda r: torch.repeat_interleave(r[:0]), repeats)
     check(lambda x, r: x.repeat_interleave(r, 0), x, repeats, grad=True)
     check(lambda x, r: x.repeat_interleave(r, 0, output_size=6), x, repeats)
     check(lambda x: x.repeat_interleave(3, 1), x, grad=True)
@@ -117,9 +117,9 @@ def test_gradients():
         lambda x, i: x.masked_scatter(i, x),
         lambda x, i: x.masked_scatter(x > 0, x.double()),
         lambda x, i: torch.nonzero_static(x, size=-1),
-        lambda x, i: (-i).repeat_interleave(),
-        lambda x, i: x[0].repeat_interleave(),
-        lambda x, i: i.repeat_interleave(output_size=3),
+        lambda x, i: torch.repeat_interleave(-i),
+        lambda x, i: torch.repeat_interleave(x[0]),
+        lambda x, i: torch.repeat_interleave(i, output_size=3),
         lambda x, i: x.index_reduce(0, i, x[:2], "mean"),
         lambda x, i: x.index_reduce(0, i % 3, x[:2], "sum"),
         lambda x, i: x.index_reduce(0, i % 3, x, "mean"),

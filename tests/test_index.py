@@ -216,6 +216,13 @@ def test_errors(function):
     check_error(function, numbers(3, 2), torch.tensor([0, 5]))
 
 
+def test_what_has_nothing_to_pick_is_refused():
+    rows, first = numbers(0, 5), torch.tensor([0])
+    check_error(torch.ops.aten.embedding, rows, first)
+    check_error(lambda x, i: x.index_select(0, i), rows, first)
+    check_error(lambda x, i: x.index_add(0, i, x), torch.tensor(1.0), torch.tensor([2]))
+
+
 def test_nothing_is_written_when_an_index_is_refused():
     x = on_device(numbers(3, 2))
     before = x.cpu()

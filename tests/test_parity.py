@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from rustorch_device.parity import __main__ as command
 from rustorch_device.parity.hotspots import find
 from rustorch_device.parity.models import Case, from_path
 from rustorch_device.parity.run import ARMS, BY_NORM, TOLERANCE, compare, distance, noise, norm_distances, run
@@ -97,4 +98,46 @@ def test_the_command(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mlp_1" in done.stdout
-    assert json.loads(report.read_text())["models"]["mlp_1"]["arms"]["eager"]["agrees"]
+    assert json.loads(report.read_text())["float32"]["models"]["mlp_1"]["arms"]["eager"]["agrees"]
+
+
+def options(monkeypatch, *given):
+    monkeypatch.setattr(sys, "argv", ["parity", *given])
+    return command.arguments()
+
+
+def test_tolerances_are_given_for_one_dtype_or_all(monkeypatch):
+    given = options(
+        monkeypatch, "--dtype", "float32", "bfloat16", "--rtol", "1e-5", "bfloat16=0.5", "--atol", "float32=0"
+    )
+    assert given.dtype == ["float32", "bfloat16"]
+    narrow, wide = (command.tolerance_of(name, given) for name in given.dtype)
+    assert (narrow.rtol, narrow.atol, narrow.norm) == (1e-5, 0, TIGHT.norm)
+    assert (wide.rtol, wide.atol) == (0.5, TOLERANCE[torch.bfloat16].atol)
+    with pytest.raises(SystemExit):
+        options(monkeypatch, "--rtol", "float8=1")
+
+
+def random_model() -> tuple[nn.Module, torch.Tensor]:
+    class Noisy(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + 0 * torch.randn_like(x)
+
+    return Noisy(4, 4), torch.randn(3, 4)
+
+
+def differing_model() -> tuple[nn.Module, torch.Tensor]:
+    return DependsOnDevice(), torch.randn(4, 3)
+
+
+def test_a_mismatch_and_what_runs_outside_are_told_and_exit_with_one(monkeypatch, capsys):
+    path = f"{__name__}:random_model"
+    monkeypatch.setattr(sys, "argv", ["parity", "--module", path, "--arms", "compiled_cpu"])
+    assert command.main() == 0
+    printed = capsys.readouterr().out
+    assert "aten.randn_like.default ran outside of Rust" in printed and "generator" in printed
+    path = f"{__name__}:differing_model"
+    monkeypatch.setattr(sys, "argv", ["parity", "--module", path, "--arms", "eager"])
+    assert command.main() == 1
+    printed = capsys.readouterr().out
+    assert "DIFFERS" in printed and "differs by" in printed

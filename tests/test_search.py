@@ -97,7 +97,6 @@ def test_histograms(dtype):
     check(lambda x, a, b: torch.histogramdd(x[:, :2], (a, b)), x, edges, edges[:3])
 
 
-@pytest.mark.allow_fallback  # linspace
 def test_histograms_of_even_bins():
     x = numbers(8, 9)
     check(lambda x: x.histc(7), x)

@@ -30,7 +30,10 @@ def test_special_functions(name, dtype):
         SPECIAL[name](values)
     except NotImplementedError:
         return  # The CPU has no kernel for this dtype.
-    loose = {"rtol": 1e-5, "atol": 1e-5} if dtype not in (torch.float64, torch.bfloat16, torch.float16) else {}
+    loose = {} if dtype in (torch.float64, torch.bfloat16, torch.float16) else {"rtol": 1e-5, "atol": 1e-5}
+    if name.startswith("polygamma") and dtype == torch.float16:
+        # The CPU rounds both factors to f16 before it multiplies them.
+        loose = {"rtol": 4e-3, "atol": 1e-5}
     check(SPECIAL[name], values, **loose)
     check(SPECIAL[name], torch.stack([values, values], 1)[:, 0], **loose)
     check(SPECIAL[name], values[:0], **loose)
@@ -107,7 +110,9 @@ def test_cross():
     a, b = torch.randn(4, 3, 5), torch.randn(1, 3, 5)
     check(lambda a, b: torch.linalg.cross(a, b, dim=1), a, b, grad=True)
     check(lambda a, b: torch.linalg.cross(a.t(), b.t(), dim=0), torch.randn(6, 3), torch.randn(6, 3))
-    check(lambda a, b: torch.linalg.cross(a, b, out=a), torch.randn(6, 3), torch.randn(6, 3))
+    out = torch.empty(3, 4, 5).transpose(0, 1)
+    check(lambda a, b, out: torch.linalg.cross(a, b, dim=1, out=out), a, b, out)
+    check_error(lambda a, b: torch.linalg.cross(a, b, out=a), torch.randn(6, 3), torch.randn(6, 3))
     check(lambda a, b: torch.linalg.cross(a, b), numbers(6, 3, dtype=torch.int32), numbers(6, 3, dtype=torch.int32))
     check_error(lambda a, b: torch.linalg.cross(a, b), torch.randn(6, 4), torch.randn(6, 4))
 

@@ -192,8 +192,10 @@ struct NextAfter {
     const auto bits = dtype == at::kDouble ? at::kLong : dtype == at::kFloat ? at::kInt : at::kShort;
     const Tensor& out = iterator.tensor(0);
     const Tensor result = out.scalar_type() == dtype ? out : empty_dense(out.sizes(), dtype);
+    const Tensor from = self.to(result.device(), dtype).view(bits);
+    const Tensor target = other.to(result.device(), dtype).view(bits);
     Structured<PlainBinary> on_bits(result.view(bits));
-    on_bits.meta(self.to(result.device(), dtype).view(bits), other.to(result.device(), dtype).view(bits));
+    on_bits.meta(from, target);
     ScalarArguments infinity;
     AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, dtype, "nextafter", [&] {
       using Narrow = std::conditional_t<sizeof(scalar_t) == 4, int32_t, int16_t>;

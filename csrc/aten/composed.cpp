@@ -32,19 +32,17 @@ using at::Tensor;
 struct Cross {
   using Meta = at::meta::structured_linalg_cross;
   static void run(const Tensor& out, const Tensor& self, const Tensor& other, int64_t dim) {
-    const Tensor result = out.is_alias_of(self) || out.is_alias_of(other) ? at::empty_like(out) : out;
+    at::assert_no_overlap(out, self);
+    at::assert_no_overlap(out, other);
     const auto sizes = out.sizes();
     const Tensor a = self.expand(sizes);
     const Tensor b = other.expand(sizes);
     for (int64_t at = 0; at < 3; ++at) {
       const int64_t next = (at + 1) % 3;
       const int64_t last = (at + 2) % 3;
-      Tensor part = result.select(dim, at);
+      Tensor part = out.select(dim, at);
       at::mul_out(part, a.select(dim, next), b.select(dim, last));
       part.addcmul_(a.select(dim, last), b.select(dim, next), -1);
-    }
-    if (!result.is_same(out)) {
-      out.copy_(result);
     }
   }
 };
@@ -71,7 +69,9 @@ struct Renorm {
 
 Tensor trace(const Tensor& self) {
   TORCH_CHECK(self.dim() == 2, "trace: expected a matrix, but got tensor with dim ", self.dim());
-  return is_native(self.scalar_type()) ? self.diagonal().sum() : call_fallback<at::_ops::trace>(self);
+  // As on the CPU, which has no trace of bool.
+  const bool native = is_native(self.scalar_type()) && self.scalar_type() != at::kBool;
+  return native ? self.diagonal().sum() : call_fallback<at::_ops::trace>(self);
 }
 
 bool equal(const Tensor& a, const Tensor& b) {

@@ -78,6 +78,7 @@ class Lists {
     each_ = lists_.size() == 3;
     plain_ = plain_ && !numbers.is_complex() && !capturing() &&
              (each_ ? numbers.dim() == 1 && numbers.is_cpu() && numbers.is_contiguous() : numbers.dim() == 0);
+    number_dtype_ = each_ ? at::ScalarType::Undefined : numbers.scalar_type();
     for (int64_t at = 0; plain_ && at < numbers.numel(); ++at) {
       see(each_ ? numbers[at].item() : numbers.item(), static_cast<size_t>(numbers.numel()));
     }
@@ -99,7 +100,7 @@ class Lists {
       }
       for (size_t at = 0; at < count; ++at) {
         if (list[at].scalar_type() != dtype || !list[at].is_privateuseone() ||
-            list[at].sizes() != lists_[0][at].sizes()) {
+            list[at].sizes() != lists_[0][at].sizes() || (list[at].dim() == 0 && is_promoted(dtype))) {
           return false;
         }
       }
@@ -143,6 +144,11 @@ class Lists {
     scalars_.add(scalar);
   }
 
+  // A number as a tensor takes part in the promotion of tensors that are numbers themselves.
+  bool is_promoted(at::ScalarType dtype) const {
+    return number_dtype_ != at::ScalarType::Undefined && c10::promoteTypes(dtype, number_dtype_) != dtype;
+  }
+
   // Whether each written tensor has memory of its own: tasks write them at once.
   bool apart() const {
     c10::SmallVector<std::pair<const char*, const char*>, 32> ranges;
@@ -164,6 +170,7 @@ class Lists {
 
   c10::SmallVector<TensorList, 3> lists_;
   ScalarArguments scalars_;
+  at::ScalarType number_dtype_ = at::ScalarType::Undefined;
   bool each_ = false;
   bool plain_ = true;
 };

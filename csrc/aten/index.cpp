@@ -203,6 +203,11 @@ struct Triu {
   }
 };
 
+// What a matrix without rows is asked for; a vector's elements are refused by the kernel.
+void check_selectable(int64_t size, const Tensor& index) {
+  TORCH_CHECK(size > 0 || index.numel() == 0, "index_select(): self indexing axis dim should be positive");
+}
+
 Tensor& index_select_out(const Tensor& self, int64_t dim, const Tensor& index, Tensor& out) {
   dim = wrapped(dim, self);
   TORCH_CHECK_INDEX(index.dim() <= 1, "index_select(): Index is supposed to be a vector");
@@ -212,6 +217,9 @@ Tensor& index_select_out(const Tensor& self, int64_t dim, const Tensor& index, T
               "index_select(): Expected dtype int32 or int64 for index");
   TORCH_CHECK(self.scalar_type() == out.scalar_type(),
               "index_select(): self and result must have the same scalar type");
+  if (self.dim() > 1) {
+    check_selectable(self.size(dim), index);
+  }
   at::assert_no_internal_overlap(out);
   at::assert_no_overlap(out, self);
   at::assert_no_overlap(out, index);
@@ -257,6 +265,7 @@ Tensor embedding(const Tensor& weight, const Tensor& indices, int64_t /*padding_
   TORCH_CHECK(indices.scalar_type() == at::kLong || indices.scalar_type() == at::kInt,
               "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got ",
               indices.toString(), " instead (while checking arguments for embedding)");
+  check_selectable(weight.size(0), indices);
   c10::DimVector sizes(indices.sizes());
   sizes.push_back(weight.size(1));
   Tensor out = empty_dense(sizes, weight.scalar_type());

@@ -1,9 +1,8 @@
-// Running extremes and logarithms of sums, and the trace. Running sums and products are in reduce.cpp.
+// Running extremes and logarithms of sums. Running sums and products are in reduce.cpp.
 #include <ATen/WrapDimUtils.h>
 #include <ATen/ops/_cummax_helper_ops.h>
 #include <ATen/ops/_cummin_helper_ops.h>
 #include <ATen/ops/_logcumsumexp_ops.h>
-#include <ATen/ops/trace_ops.h>
 #include <torch/library.h>
 
 #include "aten/fallback.h"
@@ -37,14 +36,6 @@ Tensor logcumsumexp(const Tensor& self, int64_t dim) {
   return logcumsumexp_out(self, dim, out);
 }
 
-Tensor trace(const Tensor& self) {
-  TORCH_CHECK(self.dim() == 2, "trace: expected a matrix");
-  if (!is_native(self.scalar_type()) || self.scalar_type() == at::kBool) {
-    return call_fallback<at::_ops::trace>(self);
-  }
-  return self.diagonal().sum();
-}
-
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
@@ -52,7 +43,6 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("_cummin_helper", TORCH_FN((running_extreme<Op::cummin_, at::_ops::_cummin_helper>)));
   m.impl("_logcumsumexp", TORCH_FN(logcumsumexp));
   m.impl("_logcumsumexp.out", TORCH_FN(logcumsumexp_out));
-  m.impl("trace", TORCH_FN(trace));
 }
 
 }  // namespace rustorch

@@ -24,9 +24,11 @@ int64_t code(c10::string_view reduction) {
   return found - names.begin();
 }
 
-// The lengths of the segments: given, or between the offsets.
+bool given(const MaybeTensor& tensor) { return tensor.has_value() && tensor->defined(); }
+
+// The lengths of the segments: between the offsets, or given.
 Tensor lengths_of(const MaybeTensor& lengths, const MaybeTensor& offsets) {
-  if (lengths.has_value()) {
+  if (!given(offsets)) {
     return *lengths;
   }
   const int64_t segments = offsets->size(-1) - 1;
@@ -56,14 +58,14 @@ Tensor segment_reduce(const Tensor& data, c10::string_view reduction, const Mayb
     return call_fallback<at::_ops::segment_reduce>(data, reduction, lengths, indices, offsets, axis, unsafe, initial);
   }
   const int64_t along = at::maybe_wrap_dim(axis, data.dim());
-  TORCH_CHECK(offsets.has_value() || lengths.has_value(),
+  TORCH_CHECK(given(offsets) || given(lengths),
               "segment_reduce(): Either lengths or offsets must be defined.");
-  TORCH_CHECK(!indices.has_value(), "segment_reduce(): indices based reduction is not supported yet.");
-  const Tensor& given = offsets.has_value() ? *offsets : *lengths;
-  TORCH_CHECK(given.dim() == along + 1 && data.dim() >= along,
+  TORCH_CHECK(!given(indices), "segment_reduce(): indices based reduction is not supported yet.");
+  const int64_t rank = given(offsets) ? offsets->dim() : lengths->dim();
+  TORCH_CHECK(rank == along + 1 && data.dim() >= along,
               "segment_reduce(): Expected axis to be the last dimension of lengths or offsets but got ", axis, ".");
-  const Tensor counts = lengths_of(offsets.has_value() ? MaybeTensor() : lengths, offsets);
-  if (!unsafe && !offsets.has_value()) {
+  const Tensor counts = lengths_of(lengths, offsets);
+  if (!unsafe && !given(offsets)) {
     TORCH_CHECK(counts.numel() == 0 || counts.min().item<int64_t>() >= 0, "lengths contains negative value!");
     TORCH_CHECK(counts.sum({-1}).eq(data.size(along)).all().item<bool>(),
                 "segment_reduce(): Expected all rows of lengths along axis to sum to data.size(lengths.dim()-1) when "
@@ -85,7 +87,7 @@ Tensor segment_reduce_backward(const Tensor& grad, const Tensor& output, const T
                                                              initial);
   }
   const int64_t along = at::maybe_wrap_dim(axis, data.dim());
-  const Tensor counts = lengths_of(offsets.has_value() ? MaybeTensor() : lengths, offsets);
+  const Tensor counts = lengths_of(lengths, offsets);
   Tensor grad_data = at::zeros(data.sizes(), data.options());
   launch_segments(Op::segment_reduce_backward_,
                   {by_axis(grad_data, along), by_axis(grad, along), by_axis(output, along), by_axis(data, along),

@@ -19,9 +19,17 @@ import torch
 import rustorch_device  # noqa: F401  loads the device, whatever RUSTORCH_AUTOLOAD says
 from rustorch_device.parity import hotspots
 from rustorch_device.parity.models import SUITE, Case, from_path
-from rustorch_device.parity.run import ARMS, TOLERANCE, Comparison, Outcome, compare, noise, run
+from rustorch_device.parity.run import ARMS, TOLERANCE, Comparison, Outcome, Tolerance, compare, noise, run
 
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TOLERANCE}
+
+
+def limit(text: str) -> tuple[str | None, float]:
+    """A tolerance from the command line: `0.01` for every dtype, or `bfloat16=0.01` for one."""
+    dtype, equals, number = text.rpartition("=")
+    if equals and dtype not in DTYPES:
+        raise argparse.ArgumentTypeError(f"{dtype!r} is none of {', '.join(DTYPES)}")
+    return dtype or None, float(number)
 
 
 def arguments() -> argparse.Namespace:
@@ -29,10 +37,21 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m rustorch_device.parity", description=__doc__)
     parser.add_argument("--models", nargs="+", choices=SUITE, metavar="NAME", help=f"of {', '.join(SUITE)}")
     parser.add_argument("--module", action="append", metavar="PACKAGE.MODULE:FACTORY", help="a model of your own")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--rtol", type=float, help="relative tolerance, instead of the dtype's")
-    parser.add_argument("--atol", type=float, help="absolute tolerance, instead of the dtype's")
-    parser.add_argument("--norm", type=float, help="tolerance of gradients and trained parameters, by their norm")
+    parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=["float32"])
+    limits = {
+        "rtol": "relative tolerance, instead of the dtype's",
+        "atol": "absolute tolerance, instead of the dtype's",
+        "norm": "tolerance of gradients and trained parameters, by their norm",
+    }
+    for name, meaning in limits.items():
+        parser.add_argument(
+            f"--{name}",
+            nargs="+",
+            type=limit,
+            default=[],
+            metavar="[DTYPE=]NUMBER",
+            help=f"{meaning}; for one dtype or all",
+        )
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument(
         "--hotspots", type=int, default=3, metavar="COUNT", help="nodes to name for a model that differs"
@@ -56,52 +75,74 @@ def print_row(cells: list[str], widths: list[int]) -> None:
     print("  ".join(text.ljust(width) for text, width in zip(cells, widths, strict=True)).rstrip(), flush=True)
 
 
-def main() -> int:
-    """Runs the comparison; the exit code."""
-    options = arguments()
-    dtype = DTYPES[options.dtype]
-    given = {name: value for name in ("rtol", "atol", "norm") if (value := getattr(options, name)) is not None}
-    tolerance = replace(TOLERANCE[dtype], **given)
+def tolerance_of(name: str, options: argparse.Namespace) -> Tolerance:
+    """The dtype's tolerance, with what the command line says of it."""
+    tolerance = TOLERANCE[DTYPES[name]]
+    for limit in ("rtol", "atol", "norm"):
+        for dtype, value in getattr(options, limit):
+            if dtype in (None, name):
+                tolerance = replace(tolerance, **{limit: value})
+    return tolerance
+
+
+def compare_models(name: str, options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    """Compares the models in one dtype; the report, and whether all agree."""
+    dtype, tolerance = DTYPES[name], tolerance_of(name, options)
     names = options.models or ([] if options.module else list(SUITE))
     widths = [16, *(16 for _ in ["nodes", *options.arms]), 8]
-    limits = ", ".join(f"{name} {value:g}" for name, value in asdict(tolerance).items())
-    print(f"Largest error in units of the tolerance ({limits}), {options.dtype}")
+    limits = ", ".join(f"{limit} {value:g}" for limit, value in asdict(tolerance).items())
+    print(f"Largest error in units of the tolerance ({limits}), {name}")
     print_row(["model", "nodes", *options.arms, "seconds"], widths)
-    report: dict[str, Any] = {"dtype": options.dtype, **asdict(tolerance), "models": {}}
+    report: dict[str, Any] = {**asdict(tolerance), "models": {}}
     notes: list[str] = []
     fallbacks: Counter[str] = Counter()
     failed = False
-    for name in [*names, *(options.module or [])]:
+    for model in [*names, *(options.module or [])]:
         start = time.perf_counter()
         torch.manual_seed(0)
-        case: Case = SUITE[name]() if name in SUITE else from_path(name)
+        case: Case = SUITE[model]() if model in SUITE else from_path(model)
         expected: Outcome = run(case, "cpu", False, dtype)
         own = noise(case, expected, dtype)
         comparisons = {arm: compare(case, arm, expected, dtype, tolerance, own) for arm in options.arms}
         spots = hotspots.find(case, dtype, tolerance, options.hotspots)
         worst = spots[0].error if spots else 0.0
         cells = [verdict(worst <= 1, worst), *(cell(comparison) for comparison in comparisons.values())]
-        print_row([name, *cells, f"{time.perf_counter() - start:.1f}"], widths)
+        print_row([model, *cells, f"{time.perf_counter() - start:.1f}"], widths)
         if worst > 1 or not all(comparison.agrees for comparison in comparisons.values()):
             failed = True
-            notes += [f"{name}: node {spot.node} on {spot.shapes}: {spot.error:.2g}" for spot in spots]
+            notes += [f"{model}: node {spot.node} on {spot.shapes}: {spot.error:.2g}" for spot in spots]
         for arm, comparison in comparisons.items():
             fallbacks.update(comparison.fallbacks)
-            if comparison.error:
-                notes.append(f"{name}, {arm}: {comparison.error}")
-            elif not comparison.agrees:
-                notes.append(f"{name}, {arm}: {comparison.where} differs by {comparison.worst:.2g} tolerances")
-            if comparison.graph_breaks:
-                notes.append(f"{name}, {arm}: {comparison.graph_breaks} graph breaks")
+            notes += remarks(f"{model}, {arm}", comparison)
         arms = {arm: {**asdict(comparison), "agrees": comparison.agrees} for arm, comparison in comparisons.items()}
-        report["models"][name] = {"arms": arms, "hotspots": [asdict(spot) for spot in spots]}
+        report["models"][model] = {"arms": arms, "hotspots": [asdict(spot) for spot in spots]}
     print(*notes, sep="\n", end="\n" if notes else "")
     if fallbacks:
         print("without a Rust kernel:", ", ".join(f"{op} x{count}" for op, count in fallbacks.most_common()))
+    return report, failed
+
+
+def remarks(where: str, comparison: Comparison) -> list[str]:
+    """Lines below the table about one arm of a model."""
+    lines = []
+    if comparison.error:
+        lines.append(f"{where}: {comparison.error}")
+    elif not comparison.agrees:
+        lines.append(f"{where}: {comparison.where} differs by {comparison.worst:.2g} tolerances")
+    if comparison.graph_breaks:
+        lines.append(f"{where}: {comparison.graph_breaks} graph breaks")
+    lines += [f"{where}: {target} ran outside of Rust: {reason}" for target, reason in comparison.outside.items()]
+    return lines
+
+
+def main() -> int:
+    """Runs the comparison; the exit code."""
+    options = arguments()
+    results = {name: compare_models(name, options) for name in options.dtype}
     if options.json:
         with open(options.json, "w") as file:
-            json.dump(report, file, indent=1)
-    return int(failed)
+            json.dump({name: report for name, (report, _) in results.items()}, file, indent=1)
+    return int(any(failed for _, failed in results.values()))
 
 
 if __name__ == "__main__":

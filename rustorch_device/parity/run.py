@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from rustorch_device import _device_module
+from rustorch_device import _device_module, backend
+from rustorch_device.graph import GraphReport
 from rustorch_device.parity.models import Case
 
 STEPS = 5
@@ -68,12 +69,14 @@ class Comparison:
         where: the tensor with that error.
         error: what the arm raised, if it did.
         fallbacks: ops that ran on PyTorch's CPU kernels, each with how often.
+        outside: nodes of compiled graphs that ran outside of Rust programs, each with the reason.
     """
 
     worst: float = 0.0
     where: str = ""
     error: str = ""
     fallbacks: dict[str, int] = field(default_factory=dict)
+    outside: dict[str, str] = field(default_factory=dict)
     graph_breaks: int = 0
 
     @property
@@ -194,6 +197,8 @@ def compare(
     comparison = Comparison()
     _device_module.reset_fallback_counts()
     before = _device_module.set_fallback_policy("silent")
+    reports: list[GraphReport] = []
+    backend.listeners.append(reports)
     try:
         actual = run(case, device, compiled, dtype)
     except Exception as error:  # Whatever it is, it is this arm's result, and the report goes on.
@@ -201,6 +206,9 @@ def compare(
         return comparison
     finally:
         _device_module.set_fallback_policy(before)
+        backend.listeners.remove(reports)
+        nodes = [node for report in reports for node in report.nodes if node.kind == "eager"]
+        comparison.outside = {node.target: node.reason for node in nodes}
         comparison.fallbacks = dict(_device_module.fallback_counts())
     comparison.graph_breaks = actual.graph_breaks
     errors = {

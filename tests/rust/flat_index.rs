@@ -11,7 +11,7 @@ use support::{Flag, Tensor, at_every_level, layouts, noise, run};
 fn takes_and_puts_by_position() {
     let sizes = [7, 5, 3];
     let from = Tensor::<f32>::new(&sizes, |i| noise(5)(i) as f32);
-    let index = Tensor::<i64>::new(&[11, 4], |i| (i as i64 * 37) % 105 - if i % 3 == 0 { 105 } else { 0 });
+    let index = Tensor::<i64>::new(&[11, 4], |i| (i as i64 * 37) % 105 - if i.is_multiple_of(3) { 105 } else { 0 });
     let place = |i: usize| index.data[i].rem_euclid(105) as usize;
     let source = Tensor::<f32>::new(&[11, 4], |i| noise(6)(i) as f32);
     let taken: Vec<f32> = (0..44).map(|i| from.data[place(i)]).collect();

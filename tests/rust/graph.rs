@@ -4,7 +4,7 @@ mod captured;
 
 use captured::{begin, execute, finish, view};
 use rustorch_graph::program::{Place, Program};
-use rustorch_graph::{passes, plan, record};
+use rustorch_graph::{explain, passes, plan, record};
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::error::Error;
 use rustorch_kernels::ops::Op;
@@ -75,6 +75,44 @@ b4:float32[1000]/[1] = add(b3:float32[1000]/[1], b0:float32[1000]/[1]) ints [6, 
 arena: 8064 bytes
 ";
     assert_eq!(program.text(), expected);
+}
+
+#[test]
+fn totals_count_what_kernels_move() {
+    let mut program = chain();
+    assert_eq!(explain::totals(&program), explain::Totals { instructions: 4, moved: 12 * BYTES });
+    passes::optimise(&mut program);
+    let after = explain::totals(&program);
+    assert_eq!(after.instructions, 1);
+    assert!(after.moved < 6 * BYTES, "{after:?}");
+    // A column that a broadcast repeats is read once a row.
+    begin(3, BYTES);
+    let column = view(0, DType::F32, &[10, 100], &[1, 0]);
+    let [out, wide] = [2, 1].map(|block| view(block, DType::F32, &[10, 100], &[100, 1]));
+    record::launch(Op::add.row(), &[out, column, wide], &Attrs { ints: &[F32, 1], floats: &[1.0] }).unwrap();
+    assert_eq!(explain::totals(&finish(&[0, 1], &[2])).moved, 4 * 10 + 2 * BYTES);
+}
+
+#[test]
+fn the_drawing_of_a_program_is_stable() {
+    let mut program = chain();
+    passes::dead_code::run(&mut program);
+    let expected = "  \
+  pb0 [label=\"input 0\\n4000 bytes\", shape=ellipse];
+  pb1 [label=\"input 1\\n4000 bytes\", shape=ellipse];
+  pi0 [label=\"add\\nfloat32[1000]\", tooltip=\"chain\"];
+  pb0 -> pi0 [label=\"4000 B\"];
+  pb1 -> pi0 [label=\"4000 B\"];
+  pi1 [label=\"add\\nfloat32[1000]\", tooltip=\"chain\"];
+  pi0 -> pi1 [label=\"4000 B\"];
+  pb1 -> pi1 [label=\"4000 B\"];
+  pi2 [label=\"add\\nfloat32[1000]\", tooltip=\"chain\"];
+  pi1 -> pi2 [label=\"4000 B\"];
+  pb0 -> pi2 [label=\"4000 B\"];
+  pb4 [label=\"output 0\\n4000 bytes\", shape=ellipse];
+  pi2 -> pb4;
+";
+    assert_eq!(explain::dot(&program, "p"), expected);
 }
 
 #[test]

@@ -249,7 +249,12 @@ fn nothing_is_written_before_every_index_is_checked() {
         assert!(error.to_string().contains("index 5 is out of bounds for dimension 0 with size 3"));
     }
     let error = run(Op::index_add, &[to.view(), index.view(), from.view()], &[0, 1], &[1.0]).unwrap_err();
+    assert_eq!(error.kind(), Kind::Index);
+    let matrix = Tensor::<f32>::new(&[3, 1], |_| 1.0);
+    let rows = Tensor::<f32>::new(&[3, 1], |_| 2.0);
+    let error = run(Op::index_add, &[matrix.view(), index.view(), rows.view()], &[0, 1], &[1.0]).unwrap_err();
     assert_eq!(error.kind(), Kind::Runtime);
+    assert_eq!(matrix.values(), [1.0; 3]);
     let error = run(Op::index_put, &[to.view(), from.view(), index.view()], &[0], &[]).unwrap_err();
     assert_eq!(error.kind(), Kind::Index);
     assert_eq!(to.values(), [1.0; 3]);

@@ -290,9 +290,10 @@ fn half_inputs_have_statistics_and_parameters_in_f32() {
     assert_close(&actual, &expected.output, 1e-2, 1e-2);
     assert_close(&wide(&statistics[0]), &expected.mean, 1e-6, 0.0);
 
-    let channels = Tensor::<f32>::zeros(&[100]);
+    let channels = [0, 1].map(|_| Tensor::<f32>::zeros(&[100]));
+    let [mean, spread] = channels.each_ref().map(|tensor| tensor.view());
     let absent = View::absent();
-    let views = [output.view(), channels.view(), channels.view(), absent, absent, input.view(), absent, absent];
+    let views = [output.view(), mean, spread, absent, absent, input.view(), absent, absent];
     run(Op::batch_norm, &views, &[1], &[0.1, EPS]).unwrap();
     let expected = reference(&x, &x, &[1.0; 100], &[0.0; 100], 100, |at| at % 100, |at| at % 100);
     let actual: Vec<f64> = output.values().into_iter().map(f64::from).collect();

@@ -188,11 +188,13 @@ fn draws_until_accepted() {
         }
     });
     assert_eq!(sample(Op::poisson, &[0.0]), vec![0.0; NUMBER as usize]);
-    assert_eq!(sample(Op::binomial, &[7.0, 1.0]), vec![7.0; NUMBER as usize]);
+    // Out of bounds is the nearest bound, as on the CPU.
+    for (count, p, expected) in [(7.0, 1.0, 7.0), (7.0, 1.5, 7.0), (7.0, -0.5, 0.0), (-1.0, 0.5, 0.0)] {
+        assert_eq!(sample(Op::binomial, &[count, p]), vec![expected; NUMBER as usize]);
+    }
     let out = Tensor::<f32>::zeros(&[1]);
     let bad = Tensor::<f32>::new(&[1], |_| -1.0);
     assert!(run(Op::poisson, &[out.view(), bad.view()], &SEED, &[]).is_err());
-    assert!(run(Op::binomial, &[out.view(), bad.view(), bad.view()], &SEED, &[]).is_err());
 }
 
 /// The mean within some of its own errors, the variance within a share.
@@ -270,16 +272,20 @@ fn the_cpus_generator_draws_dropout_one_by_one() {
         let (mut book, strides) = (Book::seeded(9), vec![1, 3]);
         let (state, data) = (book.state(), vec![Flag(0); 15]);
         let mask = Tensor { data, offset: 0, sizes: vec![3, 5], strides };
-        let input = Tensor::<f32>::new(&[3, 5], |i| i as f32);
-        run(Op::mersenne_dropout, &[input.view(), mask.view(), state.view(), input.view()], &[], &[0.5]).unwrap();
+        let (input, out) = (Tensor::<f32>::new(&[3, 5], |i| i as f32), Tensor::<f32>::zeros(&[3, 5]));
+        run(Op::mersenne_dropout, &[out.view(), mask.view(), state.view(), input.view()], &[], &[0.5]).unwrap();
         for kept in &mask.data {
             assert_eq!(kept.0 != 0, book.keeps(0.5));
         }
         let (short, one) = (Tensor::<i32>::zeros(&[624]), Tensor::<f32>::zeros(&[1]));
-        let mask = Tensor::<Flag>::zeros(&[1]);
-        assert!(run(Op::mersenne_dropout, &[one.view(), mask.view(), short.view(), one.view()], &[], &[0.5]).is_err());
+        let (mask, other) = (Tensor::<Flag>::zeros(&[1]), Tensor::<f32>::zeros(&[1]));
+        assert!(
+            run(Op::mersenne_dropout, &[one.view(), mask.view(), short.view(), other.view()], &[], &[0.5]).is_err()
+        );
         let mut beyond = Tensor::<i32>::zeros(&[625]);
         beyond.data[624] = 625;
-        assert!(run(Op::mersenne_dropout, &[one.view(), mask.view(), beyond.view(), one.view()], &[], &[0.5]).is_err());
+        assert!(
+            run(Op::mersenne_dropout, &[one.view(), mask.view(), beyond.view(), other.view()], &[], &[0.5]).is_err()
+        );
     });
 }

@@ -101,11 +101,12 @@ fn searches_sorted_lines() {
         at_every_level(|_| {
             for values in layouts(&values) {
                 let out = Tensor::<i64>::zeros(&[3, 31]).scattered(2);
-                let views = [out.view(), boundaries.scattered(2).view(), values.view(), View::absent()];
+                let (apart, order) = (boundaries.scattered(2), sorter.scattered(3));
+                let views = [out.view(), apart.view(), values.view(), View::absent()];
                 run(Op::searchsorted, &views, &[right as i64], &[]).unwrap();
                 assert_eq!(out.values(), by_row);
                 let narrow = Tensor::<i32>::zeros(&[3, 31]);
-                let views = [narrow.view(), unsorted.view(), values.view(), sorter.scattered(3).view()];
+                let views = [narrow.view(), unsorted.view(), values.view(), order.view()];
                 run(Op::searchsorted, &views, &[right as i64], &[]).unwrap();
                 assert_eq!(narrow.values().into_iter().map(i64::from).collect::<Vec<_>>(), by_row);
                 let views = [out.view(), first.view(), values.view(), View::absent()];
@@ -132,7 +133,8 @@ fn finds_members() {
             at_every_level(|_| {
                 for elements in layouts(&elements) {
                     let out = Tensor::<Flag>::zeros(&[9, 7]).scattered(2);
-                    let views = [out.view(), elements.view(), tests.scattered(2).view()];
+                    let tests = tests.scattered(2);
+                    let views = [out.view(), elements.view(), tests.view()];
                     run(Op::isin, &views, &[invert as i64], &[]).unwrap();
                     assert_eq!(out.values(), expected);
                 }

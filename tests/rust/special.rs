@@ -33,7 +33,10 @@ fn column(op: Op, inputs: &[&[f64]], floats: &[f64]) -> Vec<f64> {
         let views: Vec<View> = std::iter::once(&exact).chain(&rounded).map(Tensor::view).collect();
         run(op, &views, &[DType::F64 as i64, 0], floats).unwrap();
         let of_rounded: Vec<f64> = exact.values().iter().map(|&value| f64::from(value as f32)).collect();
-        assert_close(&out.values().iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), &of_rounded, 0.0, 0.0);
+        let narrow: Vec<f64> = out.values().into_iter().map(f64::from).collect();
+        // The reflection of trigamma is done in f32.
+        let relative = if op == Op::polygamma { 1e-5 } else { 0.0 };
+        assert_close(&narrow, &of_rounded, relative, 0.0);
     });
     first.into_inner().unwrap()
 }
@@ -196,7 +199,8 @@ fn divisors_and_multiples() {
     let b = [18i64, 18, 5, 0, 0, 6, 3 << 38];
     at_every_level(|_| {
         for (op, expected) in [
-            (Op::gcd, [6, 6, 5, 7, 0, 2, 1 << 38]),
+            // The lowest number has no magnitude: its sign stays, as on the CPU.
+            (Op::gcd, [6, 6, 5, 7, 0, -2, 1 << 38]),
             (Op::lcm, [36, 36, 0, 0, 0, (i64::MIN / 2).wrapping_mul(6).wrapping_abs(), 3 << 40]),
         ] {
             let out = Tensor::<i64>::zeros(&[7]);

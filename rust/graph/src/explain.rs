@@ -11,18 +11,19 @@ pub struct Totals {
     /// Kernels that a run launches.
     pub instructions: usize,
     /// Bytes that kernels read from and write to buffers: each operand counts once, and an element
-    /// that a broadcast repeats is one element.
+    /// that a broadcast repeats is one element. Numbers that the program holds do not count.
     pub moved: usize,
 }
 
 /// The program's totals. Of those before and after the passes, the difference is what they saved.
 pub fn totals(program: &Program) -> Totals {
-    let moved = program.instructions.iter().flat_map(|instruction| &instruction.operands).map(bytes).sum();
+    let operands = program.instructions.iter().flat_map(|instruction| &instruction.operands);
+    let moved = operands.map(|operand| bytes(program, operand)).sum();
     Totals { instructions: program.instructions.len(), moved }
 }
 
-fn bytes(operand: &Operand) -> usize {
-    if operand.buffer.is_none() {
+fn bytes(program: &Program, operand: &Operand) -> usize {
+    if operand.buffer.is_none_or(|id| matches!(program.buffers[id].place, Place::Constant(_))) {
         return 0;
     }
     let elements = operand.sizes.iter().zip(&operand.strides).filter(|&(_, &stride)| stride != 0);

@@ -99,6 +99,7 @@ fn replacements(
             }
             return None;
         };
+        // Written here alone: so what the row might read of its output first is undefined anyway.
         let is_own = matches!(program.buffers[mine].place, Place::Arena(_)) && writes[mine] == [at];
         let stays =
             writes[theirs].last() == Some(&first) && program.buffers[theirs].bytes >= program.buffers[mine].bytes;

@@ -76,7 +76,9 @@ pub fn index_add(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let [to, index, from] = expect(views)?;
     from.expect_dtype("source", to.dtype())?;
     match_stored!(to.dtype(), S => accumulated::<S>(&to, |to| {
-        let (layout, offsets) = slices(to, &index, attrs.int(0) as usize, Policy::STRICT_RUNTIME)?;
+        // As in PyTorch, the refusal is an IndexError for a vector only.
+        let policy = if to.rank() > 1 { Policy::STRICT_RUNTIME } else { Policy::STRICT };
+        let (layout, offsets) = slices(to, &index, attrs.int(0) as usize, policy)?;
         let strides = broadcast_strides(&from, &layout.sizes)?;
         let alpha = <S as Arithmetic>::Math::from_scalar(attrs.float(0), attrs.int(1));
         let source = Source { data: from.ptr::<S>().cast_const(), strides: &strides };

@@ -299,7 +299,7 @@ macro_rules! with_kernels {
         cummin = crate::reduce::cummin, outputs 2;
 
         /// `[output, input]`; ints `[dim, log]`
-        softmax = crate::softmax::softmax, outputs 1, flops normalise;
+        softmax = crate::softmax::softmax, outputs 1, in_place, flops normalise;
         /// `[grad_input, grad_output, output]`; ints `[dim, log]`
         softmax_backward = crate::softmax::softmax_backward, outputs 1, flops normalise;
         /// `[output, save_mean?, save_invstd?, running_mean?, running_var?, input, weight?, bias?]`;

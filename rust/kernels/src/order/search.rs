@@ -7,7 +7,7 @@ use crate::convert::Compute;
 use crate::dtype::DType;
 use crate::element::Bool;
 use crate::error::{Error, Result};
-use crate::index::{Arithmetic, Dims, contiguous_strides, expect};
+use crate::index::{Arithmetic, Dims, expect};
 use crate::loops::iterate::Space;
 use crate::match_stored;
 use crate::threads;
@@ -93,16 +93,8 @@ pub fn searchsorted(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
 
 /// Refuses indices that are not in `0..size`.
 fn expect_below(indices: &View<'_>, size: i64) -> Result<()> {
-    let space = Space::of([indices]);
-    let step = space.inner().strides[0];
     let mut inside = true;
-    space.rows(0, space.numel, |[offset], count| {
-        for at in 0..count as isize {
-            // SAFETY: an element of the view.
-            let index = unsafe { *indices.ptr::<i64>().wrapping_offset(offset + at * step) };
-            inside &= (0..size).contains(&index);
-        }
-    });
+    for_each::<i64>(indices, |index| inside &= (0..size).contains(&index));
     if inside { Ok(()) } else { Err(Error::Runtime("torch.searchsorted(): sorter index out of range".into())) }
 }
 
@@ -152,17 +144,25 @@ pub fn isin(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The keys of the elements that equal themselves, ascending.
-fn distinct_keys<S: Ordered>(tests: &View<'_>) -> Vec<u64> {
-    let space = Space::new(tests.sizes(), [&contiguous_strides(tests.sizes()), tests.strides()]);
-    let step = space.inner().strides[1];
-    let mut keys = Vec::with_capacity(space.numel);
-    space.rows(0, space.numel, |[_, offset], count| {
+/// Calls `each` with every element, in no certain order.
+fn for_each<T: Copy>(view: &View<'_>, mut each: impl FnMut(T)) {
+    if view.numel() == 0 {
+        return;
+    }
+    let space = Space::of([view]);
+    let step = space.inner().strides[0];
+    space.rows(0, space.numel, |[offset], count| {
         for at in 0..count as isize {
-            // SAFETY: an element of the tests.
-            keys.push(unsafe { *tests.ptr::<S>().wrapping_offset(offset + at * step) }.key());
+            // SAFETY: an element of the view.
+            each(unsafe { *view.ptr::<T>().wrapping_offset(offset + at * step) });
         }
     });
+}
+
+/// The keys of the elements that equal themselves, ascending.
+fn distinct_keys<S: Ordered>(tests: &View<'_>) -> Vec<u64> {
+    let mut keys = Vec::with_capacity(tests.numel());
+    for_each(tests, |test: S| keys.push(test.key()));
     keys.retain(|&key| !S::is_nan_key(key));
     keys.sort_unstable();
     keys.dedup();
