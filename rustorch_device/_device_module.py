@@ -295,7 +295,8 @@ def _inductor_backend_init() -> None:
     """What Inductor calls before it generates code, for whatever device."""
     from torch._inductor.codegen import common
 
-    common.register_backend_for_device("rustorch", _NoInductor, _NoInductor)
+    refusal: Any = _NoInductor
+    common.register_backend_for_device("rustorch", refusal, refusal)
     common.register_device_op_overrides("rustorch", common.NoOpDeviceOpOverrides())
 
 

@@ -47,7 +47,9 @@ def test_calls_are_counted():
 def test_error_names_the_op_and_what_to_do():
     tensor = torch.ones(3, device="rustorch")
     torch.rustorch.set_fallback_policy("error")
-    with pytest.raises(NotImplementedError, match=r"no Rust kernel for aten::special_bessel_j0 .*RUSTORCH_FALLBACK=warn"):
+    with pytest.raises(
+        NotImplementedError, match=r"no Rust kernel for aten::special_bessel_j0 .*RUSTORCH_FALLBACK=warn"
+    ):
         torch.special.bessel_j0(tensor)
     torch.rustorch.set_fallback_policy("silent")
     torch.special.bessel_j0(tensor)
@@ -55,7 +57,8 @@ def test_error_names_the_op_and_what_to_do():
 
 def test_a_warning_comes_once_an_op(python):
     done = python(
-        "import torch\nx = torch.zeros(2).to('rustorch')\nfor _ in range(3): torch.special.bessel_j0(x); torch.special.bessel_j1(x)",
+        "import torch\nx = torch.zeros(2).to('rustorch')\n"
+        "for _ in range(3): torch.special.bessel_j0(x); torch.special.bessel_j1(x)",
         RUSTORCH_FALLBACK="",
     )
     assert done.returncode == 0, done.stderr

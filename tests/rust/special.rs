@@ -54,14 +54,14 @@ const POINTS: [f64; 12] = [-7.3, -2.5, -0.4, 0.01, 0.3, 0.5, 1.0, 1.5, 3.0, 9.7,
 #[test]
 fn digamma_and_its_derivatives() {
     let next: Vec<f64> = POINTS.iter().map(|x| x + 1.0).collect();
-    // Each step adds one term.
+    // Each step adds one term, which near zero is nearly all of the value before it.
     for order in 0..5 {
         let op = |x: &[f64]| column(Op::polygamma, &[x], &[order as f64]);
         let (at, after) = (op(&POINTS), op(&next));
         let factorial: f64 = (1..=order).map(f64::from).product();
         let term = |x: f64| if order % 2 == 0 { 1.0 } else { -1.0 } * factorial / x.powi(order + 1);
-        let expected: Vec<f64> = at.iter().zip(POINTS).map(|(y, x)| y + term(x)).collect();
-        assert_close(&after, &expected, 1e-8, 1e-8);
+        let expected: Vec<f64> = after.iter().zip(POINTS).map(|(y, x)| y - term(x)).collect();
+        assert_close(&at, &expected, 1e-8, 1e-8);
     }
     assert_close(&column(Op::digamma, &[&POINTS], &[]), &column(Op::polygamma, &[&POINTS], &[0.0]), 0.0, 0.0);
     assert_close(&column(Op::digamma, &[&[1.0, 0.5]], &[]), &[-0.5772156649015329, -1.9635100260214235], 1e-14, 0.0);

@@ -23,7 +23,7 @@ pub fn run(program: &mut Program) {
     let mut written_so_far = vec![0; program.buffers.len()];
     let mut renamed: Vec<BufferId> = (0..program.buffers.len()).collect();
     let mut earlier: HashMap<Computation, usize> = HashMap::new();
-    let mut keep = vec![true; program.instructions.len()];
+    let mut keep = Vec::with_capacity(program.instructions.len());
     for at in 0..program.instructions.len() {
         let instruction = &mut program.instructions[at];
         let outputs = instruction.outputs();
@@ -35,9 +35,10 @@ pub fn run(program: &mut Program) {
             && let Some(pairs) = replacements(program, &writes, *first, at)
         {
             pairs.into_iter().for_each(|(mine, theirs)| renamed[mine] = theirs);
-            keep[at] = false;
+            keep.push(false);
             continue;
         }
+        keep.push(true);
         for buffer in program.instructions[at].written().iter().filter_map(|operand| operand.buffer) {
             written_so_far[buffer] += 1;
         }

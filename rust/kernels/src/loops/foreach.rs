@@ -22,7 +22,7 @@ const HEAD: usize = 4;
 pub fn launch(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let [count, id, compute, own] = attrs.sizes(0);
     let row = Op::from_id(id as u32).ok_or_else(|| Error::Runtime(format!("unknown op {id}")))?;
-    if count == 0 || views.len() % count != 0 || row.outputs != Outputs::Count(1) {
+    if count == 0 || !views.len().is_multiple_of(count) || row.outputs != Outputs::Count(1) {
         return Err(Error::Runtime(format!("{} over {count} results, with {} tensors", row.name, views.len())));
     }
     let attrs = Attrs { ints: &attrs.ints[HEAD..], floats: attrs.floats };

@@ -5,7 +5,7 @@ use std::f64::consts::{E, PI};
 
 use super::coefficients::{LANCZOS_DENOMINATOR, LANCZOS_NUMERATOR};
 
-const LANCZOS_G: f64 = 6.024680040776729583740234375;
+const LANCZOS_G: f64 = 6.02468004077673;
 /// Terms grow with the order's root; the expansion takes over long before they run out.
 const MOST_TERMS: usize = 20_000;
 /// Orders above it are expanded near their own value.
