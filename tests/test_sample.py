@@ -33,7 +33,6 @@ def test_grids_by_finite_differences():
     check_error(lambda x, g: F.grid_sample(x, g, align_corners=False), numbers(1, 2, 3, 3), numbers(2, 3, 3, 2))
 
 
-@pytest.mark.allow_fallback  # linspace has no Rust kernel yet
 def test_affine_grid():
     check(lambda t: F.affine_grid(t, [2, 1, 3, 4], align_corners=False), numbers(2, 2, 3), grad=True)
 

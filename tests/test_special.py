@@ -106,6 +106,11 @@ def test_sequences(dtype):
     check_error(lambda out: torch.linspace(0, 1, -1, out=out), torch.empty(0, dtype=dtype))
 
 
+@pytest.mark.allow_fallback  # it is the CPU that refuses
+def test_sequences_of_dtypes_that_rust_lacks():
+    check_error(lambda out: torch.arange(3, out=out), torch.empty(0, dtype=torch.uint16))
+
+
 def test_cross():
     a, b = torch.randn(4, 3, 5), torch.randn(1, 3, 5)
     check(lambda a, b: torch.linalg.cross(a, b, dim=1), a, b, grad=True)

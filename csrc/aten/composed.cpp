@@ -84,6 +84,8 @@ bool equal(const Tensor& a, const Tensor& b) {
 }
 
 Tensor& narrow_copy_out(const Tensor& self, int64_t dim, int64_t start, int64_t length, Tensor& out) {
+  TORCH_CHECK(self.dtype() == out.dtype(), "narrow_copy: expected an out tensor of ", self.dtype(), ", but got ",
+              out.dtype());
   const Tensor part = self.narrow(dim, start, length);
   at::native::resize_output(out, part.sizes());
   return out.copy_(part);

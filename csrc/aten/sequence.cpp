@@ -1,6 +1,7 @@
 // Tensors of arithmetic and geometric sequences, and the identity.
 #include <ATen/core/Tensor.h>
 #include <ATen/native/Resize.h>
+#include <ATen/ops/arange_ops.h>
 #include <ATen/ops/linspace_ops.h>
 #include <ATen/ops/logspace_ops.h>
 #include <torch/library.h>
@@ -52,6 +53,9 @@ Tensor& write_line(Op op, Tensor& out, std::initializer_list<Scalar> numbers) {
 }
 
 Tensor& arange_out(const Scalar& start, const Scalar& end, const Scalar& step, Tensor& out) {
+  if (!is_native(out.scalar_type())) {
+    return call_fallback<at::_ops::arange_start_out>(start, end, step, out);
+  }
   const int64_t size = arange_size(start, end, step, out.scalar_type());
   if (out.numel() != size) {
     out.resize_({size});

@@ -222,6 +222,18 @@ fn one_and_three_dimensions() {
 }
 
 #[test]
+fn channels_fill_vectors_where_images_do_not() {
+    check::<f32>(&case(17, 20, 37, 1, &square(1, 3, 1, 1, 1)), 1e-4);
+    check::<f32>(&case(3, 33, 20, 1, &square(2, 3, 1, 1, 1)), 1e-4);
+    check::<f32>(&case(2, 16, 50, 1, &square(5, 3, 2, 1, 1)), 1e-4);
+    check::<f32>(&case(2, 40, 66, 2, &square(3, 2, 1, 1, 1)), 1e-4);
+    check::<f32>(&case(1, 18, 17, 1, &square(4, 2, 4, 0, 1)), 1e-4);
+    check::<f32>(&case(70, 16, 16, 1, &square(1, 1, 1, 0, 1)), 1e-4);
+    check::<f64>(&case(3, 18, 20, 1, &square(2, 3, 1, 1, 1)), 1e-11);
+    check::<bf16>(&case(3, 18, 20, 1, &square(2, 3, 1, 1, 1)), 1e-2);
+}
+
+#[test]
 fn other_dtypes() {
     check::<f64>(&case(2, 5, 9, 1, &square(12, 3, 1, 1, 1)), 1e-11);
     check::<f64>(&case(2, 4, 4, 4, &square(12, 3, 2, 1, 1)), 1e-11);

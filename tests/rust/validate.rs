@@ -88,6 +88,8 @@ fn overlap_is_refused_where_it_is_certain() {
     assert!(negate(to, view(&memory, 6, &[2, 3], &[3, 1])).is_ok());
     assert!(negate(view(&memory, 0, &[2, 3], &[6, 2]), view(&memory, 1, &[2, 3], &[6, 2])).is_ok());
     assert!(negate(view(&memory, 3, &[0, 3], &[3, 1]), view(&memory, 0, &[0, 3], &[3, 1])).is_ok());
+    // No elements, and so none twice.
+    assert!(negate(view(&memory, 0, &[2, 0], &[0, 1]), view(&memory, 8, &[2, 0], &[1, 1])).is_ok());
     // Shifted, transposed, broadcast out of the output.
     for from in [
         view(&memory, 1, &[2, 3], &[3, 1]),

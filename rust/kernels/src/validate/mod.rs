@@ -30,7 +30,7 @@ pub fn operands(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> 
     }
     for (written, output) in views[..outputs].iter().enumerate() {
         let span = bounds(output)?;
-        if repeats(output) {
+        if !span.is_empty() && repeats(output) {
             return Err(overlaps_itself(output));
         }
         for (at, operand) in views[written + 1..].iter().enumerate() {
@@ -133,7 +133,7 @@ fn lists(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let mut spans = Vec::with_capacity(views.len());
     for (at, view) in views.iter().enumerate() {
         let span = bounds(view)?;
-        if at < outputs && repeats(view) {
+        if at < outputs && !span.is_empty() && repeats(view) {
             return Err(overlaps_itself(view));
         }
         if !span.is_empty() {
