@@ -121,7 +121,7 @@ def write_ops_page(path: Path, everything: Results) -> None:
         "`make conformance` writes this page.",
         "",
         "● native: every kernel that ran is Rust · ○ fallback: PyTorch's CPU kernel ran, over the same memory ·",
-        "✗ not supported, or different from the CPU (`tests/conformance/expected_failures.toml` says why) ·",
+        "✗ not supported, or different from the CPU (`tests/conformance/expected_failures.toml` says why of some) ·",
         "blank: PyTorch's CPU does not have it either",
         "",
         "## Totals",

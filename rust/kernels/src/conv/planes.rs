@@ -12,7 +12,7 @@ use crate::scratch::Scratch;
 use crate::threads;
 
 /// Bytes of source that are laid out at once.
-const BATCH_BYTES: usize = 32 << 20;
+const BATCH_BYTES: usize = 1 << 20;
 /// Elements that a vector may reach over the end of the last plane.
 const SLACK: usize = 64;
 /// Elements of a packing task.

@@ -29,7 +29,7 @@ const WORK_PER_NANOSECOND: usize = 48;
 
 /// Whether input channels fill vectors.
 pub fn suits(inputs: usize, lanes: usize) -> bool {
-    inputs >= lanes
+    inputs > lanes
 }
 
 /// The shape of the computation.
