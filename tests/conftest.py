@@ -35,6 +35,15 @@ def allow_fallback() -> Iterator[None]:
     torch.rustorch.set_fallback_policy(before)
 
 
+@pytest.fixture
+def fresh_dynamo() -> Iterator[None]:
+    """Nothing is compiled or counted yet, and nothing stays."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -12,11 +12,7 @@ import rustorch_device
 DEVICES = ["cpu", "rustorch"]
 
 
-@pytest.fixture(autouse=True)
-def fresh_dynamo():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 
 
 def cnn() -> nn.Module:

@@ -16,12 +16,7 @@ import rustorch_device
 DEVICES = ["cpu", "rustorch"]
 
 
-@pytest.fixture(autouse=True)
-def fresh_dynamo():
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 
 
 def seeded(function, *arguments):

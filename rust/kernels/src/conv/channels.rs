@@ -201,8 +201,9 @@ impl<S: StoredFloat> Pass<'_, S> {
         let across = panels.blocks.div_ceil(wide);
         let work = total * self.out.channels * panels.depth().max(1);
         let (_, registers) = facts::<S::Math>(level);
-        let tall = product::most_rows(registers);
-        let (gathered, panel) = (DEPTH * chunk.next_multiple_of(tall) * 2, DEPTH * panels.width);
+        // Tiles are as even as they can be, so there are no more of them than of the tallest.
+        let gathered = DEPTH * chunk.next_multiple_of(product::most_rows(registers));
+        let panel = DEPTH * panels.width;
         let room = chunk * panels.width * wide + panel + gathered;
         let refusal = std::sync::Mutex::new(None);
         threads::parallel(self.groups * across * chunks, work / WORK_PER_NANOSECOND, |task| {
