@@ -7,6 +7,8 @@ becomes Rust programs (`rustorch_device.graph`) on its first call, and one call 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,12 +61,34 @@ def _compiler(kind: str) -> Callable[[GraphModule, Sequence[Any]], Callable[[lis
     return lambda module, _examples: compile_graph(module, kind)
 
 
-def rust_backend(module: GraphModule, examples: list[torch.Tensor], **_options: Any) -> Callable[..., Any]:
-    """Compiles a graph of Dynamo's: `torch.compile(model, backend="rust_backend")`."""
+def rust_backend(
+    module: GraphModule, examples: list[torch.Tensor], options: dict[str, Any] | None = None, **_hints: Any
+) -> Callable[..., Any]:
+    """Compiles a graph of Dynamo's: `torch.compile(model, backend="rust_backend")`.
+
+    Args:
+        module: the graph.
+        examples: its arguments.
+        options: `{"cache": True}` keeps graphs in PyTorch's cache of compiled graphs (`_artifact.py`).
+
+    Raises:
+        ValueError: an option that the backend does not know.
+    """
+    keeps = (options or {}).get("cache", False)
+    unknown = set(options or {}) - {"cache"}
+    if unknown:
+        raise ValueError(f"rust_backend has no option {', '.join(sorted(unknown))}; it knows: cache")
+    compiler: Callable[[str], Any] = _compiler
+    keeping: AbstractContextManager[None] = nullcontext()
+    if keeps:
+        # Imported here, as it loads much of Inductor.
+        from rustorch_device import _artifact
+
+        compiler, keeping = partial(_artifact.compiler, compile_graph), _artifact.keeping()
     compiled = aot_autograd(
-        fw_compiler=_compiler("forward"),
-        bw_compiler=_compiler("backward"),
-        inference_compiler=_compiler("inference"),
+        fw_compiler=compiler("forward"),
+        bw_compiler=compiler("backward"),
+        inference_compiler=compiler("inference"),
         # Writes to arguments (an optimizer's step) belong to the program.
         keep_inference_input_mutations=True,
     )
@@ -72,6 +96,7 @@ def rust_backend(module: GraphModule, examples: list[torch.Tensor], **_options: 
     was_on = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
-        return compiled(module, examples)
+        with keeping:
+            return compiled(module, examples)
     finally:
         torch._C._set_mkldnn_enabled(was_on)
