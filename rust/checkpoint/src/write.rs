@@ -141,13 +141,17 @@ fn header(writer: &str, tensors: &[Tensor<'_>], state: Option<&str>) -> Result<(
 /// Writes the tensors, hashing them on the way, and the header before them.
 fn fill(file: &mut NamedTempFile, header: &mut Header, order: &[usize], tensors: &[Tensor<'_>]) -> std::io::Result<()> {
     // A checksum has a fixed length: so has the header.
-    let place = header.render()?.len() as u64;
-    file.seek(SeekFrom::Start(place))?;
+    let mut place = header.render()?.len();
+    file.seek(SeekFrom::Start(place as u64))?;
     for (entry, &tensor) in header.entries.iter_mut().zip(order) {
         let mut hasher = crc32fast::Hasher::new();
-        for block in tensors[tensor].data.chunks(BLOCK) {
+        let mut rest = tensors[tensor].data;
+        while !rest.is_empty() {
+            // Blocks end where pages do: the system then keeps large pieces, which it reads faster too.
+            let (block, after) = rest.split_at(rest.len().min(BLOCK - place % BLOCK));
             hasher.update(block);
             file.as_file_mut().write_all(block)?;
+            (place, rest) = (place + block.len(), after);
         }
         entry.crc32 = Some(hasher.finalize());
     }
