@@ -46,13 +46,14 @@ fn names(program: &Program) -> Vec<String> {
     program.instructions.iter().map(|instruction| instruction.name()).collect()
 }
 
-/// The outputs' bytes, for inputs that depend on their number.
+/// What the inputs and outputs hold after a run, for inputs that depend on their number.
 fn execute(program: &Program) -> Vec<Vec<f32>> {
     let count = BYTES / 4;
     let value = |input: usize, at: usize| ((at * (input + 3)) % 17) as f32 / 3.0 - 2.0;
     let inputs: Vec<Vec<f32>> =
         (0..program.inputs).map(|input| (0..count).map(|at| value(input, at)).collect()).collect();
-    captured::execute(program, &inputs, count).unwrap()
+    let outputs = captured::execute(program, &inputs, count).unwrap();
+    inputs.into_iter().chain(outputs).collect()
 }
 
 /// Fuses, and compares the bits with those of the program as it was, at every level.
@@ -143,6 +144,20 @@ fn writes_in_place_keep_their_order() {
     assert_eq!(names(&after), ["fused[mul+add+add]"]);
     let Kernel::Fused(kernel) = &after.instructions[0].kernel else { panic!("not fused") };
     assert_eq!(kernel.outputs, 2);
+}
+
+#[test]
+fn tensors_that_are_swapped_are_read_before_they_are_written() {
+    let program = capture(4, &[0, 1], &[3], || {
+        let copy = |to, from| {
+            record::launch(Op::copy.row(), &[matrix(to), matrix(from)], &Attrs { ints: &[], floats: &[] }).unwrap();
+        };
+        copy(2, 0);
+        copy(0, 1);
+        copy(1, 2);
+        apply(Op::sub, &[matrix(3), matrix(0), matrix(1)]);
+    });
+    assert_eq!(names(&fused(&program)), ["fused[copy+copy+copy+sub]"]);
 }
 
 #[test]

@@ -109,3 +109,57 @@ fn a_fill_that_is_written_again_stays() {
     passes::constants::run(&mut after);
     assert_eq!(listing(&after), listing(&before));
 }
+
+#[test]
+fn a_result_takes_the_memory_of_what_dies() {
+    begin(5, BYTES);
+    apply(Op::add, 2, &[0, 1], 1.0);
+    apply(Op::tanh, 3, &[2], 1.0);
+    apply(Op::mul, 4, &[3, 0], 1.0);
+    let after = rewritten(&finish(&[0, 1], &[4]), passes::in_place::run);
+    let expected = "\
+b2 = add(b0, b1) ints [6, 1] floats [1.0]
+b2 = tanh(b2) ints [6, 1] floats [1.0]
+b4 = mul(b2, b0) ints [6, 1] floats [1.0]
+";
+    assert_eq!(listing(&after), expected);
+}
+
+#[test]
+fn a_fused_kernel_that_reads_on_is_right_in_place() {
+    let one = |block| view(block, DType::F32, &[1], &[1]);
+    let spread = |block| view(block, DType::F32, &[COUNT], &[0]);
+    let add = |out, input, sum| {
+        let attrs = Attrs { ints: &[DType::F32 as i64, 1], floats: &[1.0] };
+        record::launch(Op::add.row(), &[vector(out), vector(input), spread(sum)], &attrs).unwrap();
+    };
+    let sum = |out, input| {
+        record::launch(Op::sum.row(), &[one(out), vector(input)], &Attrs { ints: &[], floats: &[] }).unwrap();
+    };
+    begin(8, BYTES);
+    apply(Op::tanh, 2, &[0], 1.0);
+    sum(3, 2);
+    add(4, 2, 3);
+    apply(Op::mul, 5, &[4, 2], 1.0); // Reads what its kernel has a new value in the place of.
+    sum(6, 4);
+    add(7, 5, 6);
+    let program = finish(&[0, 1], &[7]);
+    let mut after = rewritten(&program, |program| {
+        passes::fuse::run(program);
+        passes::in_place::run(program);
+    });
+    let expected = "\
+b2 = tanh(b0) ints [6, 1] floats [1.0]
+b3:float32[1]/[1] = sum(b2)
+b2, b5 = fused[add+mul](b2, b3 everywhere) { v0 = operand 2; v1 = operand 3; v2 = add(v0, v1) [1.0]; \
+v3 = mul(v2, v0) [1.0]; operand 0 = v2; operand 1 = v3 }
+b6:float32[1]/[1] = sum(b2)
+b7 = add(b5, b6 everywhere) ints [6, 1] floats [1.0]
+";
+    assert_eq!(listing(&after), expected);
+    plan::run(&mut after);
+    let mut without_reuse = program;
+    passes::fuse::run(&mut without_reuse);
+    plan::run(&mut without_reuse);
+    assert!(after.arena_bytes < without_reuse.arena_bytes, "{}", after.arena_bytes);
+}

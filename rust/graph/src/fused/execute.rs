@@ -9,7 +9,7 @@ use rustorch_kernels::scratch::Scratch;
 use rustorch_kernels::threads;
 use smallvec::SmallVec;
 
-use super::ready::{BLOCK, BUFFER, Place, Ready, Segment, Work};
+use super::ready::{BLOCK, BUFFER, Load, Place, Ready, Segment, Work};
 
 /// Elements of a task, about; fixed, so that the thread count never moves a boundary.
 const TASK: usize = 16 * 1024;
@@ -107,8 +107,8 @@ impl Task<'_> {
     unsafe fn block(&mut self, start: usize, count: usize) {
         let ready = self.ready;
         self.place(start, count);
-        for &(operand, buffer) in &ready.loads {
-            if self.in_place(operand, start, count).is_some() {
+        for &Load { operand, buffer, apart } in &ready.loads {
+            if !apart && self.in_place(operand, start, count).is_some() {
                 continue;
             }
             let (lane, move_row) = (&ready.lanes[operand], ready.moves[operand]);

@@ -62,6 +62,14 @@ pub struct Segment {
     pub machine: Option<Machine>,
 }
 
+/// An operand to gather into a buffer, where it is not used in its own memory.
+pub struct Load {
+    pub operand: usize,
+    pub buffer: usize,
+    /// Gathered in any case: a store writes over what another one is to store as it is.
+    pub apart: bool,
+}
+
 /// See [`Fused::prepare`].
 pub struct Ready {
     pub numel: usize,
@@ -70,8 +78,7 @@ pub struct Ready {
     pub lanes: Vec<Lane>,
     /// Moves of each operand's own dtype.
     pub moves: Vec<Cast>,
-    /// The operands to gather where they are not dense, and into which buffer.
-    pub loads: Vec<(usize, usize)>,
+    pub loads: Vec<Load>,
     /// The operands that repeat one element, each with its buffer, and what is computed of them:
     /// once a task.
     pub uniform_loads: Vec<(usize, usize)>,
@@ -102,7 +109,9 @@ impl Ready {
         let mut layout = Layout::new(fused, operands, &lanes, &schedule);
         for &at in &schedule.loads {
             if let Step::Load { operand, to } = fused.steps[at] {
-                layout.load(operand, to);
+                let buffer = operands[operand].buffer;
+                let is_written = operands[..fused.outputs].iter().any(|stored| stored.buffer == buffer);
+                layout.load(operand, to, is_written && is_copied(fused, to));
             }
         }
         let mut uniform = Vec::new();
@@ -154,17 +163,45 @@ fn work(fused: &Fused, step: &Step) -> Result<Work> {
     })
 }
 
+/// Whether `value` may be made in the memory of the operand that it is stored to: no load sees that
+/// memory, or one sees the same elements and no step, in this order, reads them after `value` is made.
+fn is_free(fused: &Fused, operands: &[Operand], order: &[usize], operand: usize, value: ValueId) -> bool {
+    let stored = &operands[operand];
+    let made = order.iter().position(|&at| fused.steps[at].makes() == Some(value));
+    let after = made.map_or(&[][..], |made| &order[made + 1..]);
+    let is_read_after = |number: usize| {
+        fused.steps.iter().any(|step| match *step {
+            Step::Load { operand, to } if operand == number => {
+                after.iter().any(|&at| fused.steps[at].reads().contains(&to))
+            }
+            _ => false,
+        })
+    };
+    let (stores, loads) = operands.split_at(fused.outputs);
+    let mut seen = loads.iter().enumerate().filter(|(_, loaded)| loaded.buffer == stored.buffer).peekable();
+    if seen.peek().is_none() {
+        return true;
+    }
+    let is_stored_once = stores.iter().filter(|other| other.buffer == stored.buffer).count() == 1;
+    is_stored_once && seen.all(|(at, loaded)| loaded == stored && !is_read_after(fused.outputs + at))
+}
+
+/// Whether a value is stored as it is.
+fn is_copied(fused: &Fused, value: ValueId) -> bool {
+    fused.steps.iter().any(|step| matches!(*step, Step::Store { from, .. } if from == value))
+}
+
 /// Gives values buffers, by their lives.
 struct Layout<'a> {
     lanes: &'a [Lane],
     /// The last segment that reads a value; none for what keeps its buffer.
     last: Vec<Option<usize>>,
-    /// The operand that a value may be made in: its store, where no load sees that memory.
+    /// The operand that a value may be made in: its store, where [`is_free`] says so.
     target: Vec<Option<usize>>,
     places: Vec<Place>,
     free: Vec<usize>,
     buffers: usize,
-    loads: Vec<(usize, usize)>,
+    loads: Vec<Load>,
     uniform_loads: Vec<(usize, usize)>,
 }
 
@@ -172,15 +209,15 @@ impl<'a> Layout<'a> {
     fn new(fused: &Fused, operands: &[Operand], lanes: &'a [Lane], schedule: &Schedule) -> Self {
         let mut last = vec![None; fused.values.len()];
         let mut target = vec![None; fused.values.len()];
+        let order: Vec<usize> = schedule.segments.iter().flat_map(|segment| segment.steps.iter().copied()).collect();
         for (number, segment) in schedule.segments.iter().enumerate() {
             for &at in &segment.steps {
                 for value in fused.steps[at].reads() {
                     last[value] = Some(number);
                 }
                 if let Step::Store { from, operand } = fused.steps[at] {
-                    let buffer = operands[operand].buffer;
-                    let is_loaded = operands[fused.outputs..].iter().any(|loaded| loaded.buffer == buffer);
-                    if !is_loaded && lanes[operand].dense_run() >= SHORT.min(operands[operand].numel()) {
+                    let is_dense = lanes[operand].dense_run() >= SHORT.min(operands[operand].numel());
+                    if is_dense && is_free(fused, operands, &order, operand, from) {
                         target[from] = Some(operand);
                     }
                 }
@@ -205,15 +242,15 @@ impl<'a> Layout<'a> {
         self.buffers - 1
     }
 
-    fn load(&mut self, operand: usize, to: ValueId) {
+    fn load(&mut self, operand: usize, to: ValueId, apart: bool) {
         // Loads are made before a block's steps, so theirs are buffers of their own.
         let buffer = self.own_buffer(to);
         self.places[to] = if self.lanes[operand].is_uniform() {
             self.uniform_loads.push((operand, buffer));
             Place::Buffer(buffer)
         } else {
-            self.loads.push((operand, buffer));
-            Place::Operand { operand, buffer }
+            self.loads.push(Load { operand, buffer, apart });
+            if apart { Place::Buffer(buffer) } else { Place::Operand { operand, buffer } }
         };
     }
 

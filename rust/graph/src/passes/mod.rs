@@ -5,6 +5,7 @@ pub mod constants;
 pub mod dead_code;
 mod dependencies;
 pub mod fuse;
+pub mod in_place;
 
 use crate::program::Program;
 
@@ -15,5 +16,6 @@ pub fn optimise(program: &mut Program) {
     common::run(program);
     fuse::run(program);
     dead_code::run(program);
+    in_place::run(program);
     crate::plan::run(program);
 }
