@@ -5,7 +5,6 @@ import torch
 from compared import DEVICE
 from torch import nn
 
-pytestmark = pytest.mark.allow_fallback
 LOWER = [torch.bfloat16, torch.float16]
 
 

@@ -84,7 +84,6 @@ def seeds():
     numpy.random.seed(3)
 
 
-@pytest.mark.allow_fallback
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("device", DEVICES)
 def test_training_goes_on_bit_for_bit(tmp_path, device, compiled):
@@ -108,7 +107,6 @@ def test_training_goes_on_bit_for_bit(tmp_path, device, compiled):
     assert again[:2] == drawn[:2] and equal(list(again[2:]), list(drawn[2:]))
 
 
-@pytest.mark.allow_fallback
 @pytest.mark.parametrize("start", [("rustorch", False), ("cpu", False), ("rustorch", True), ("cpu", True)])
 @pytest.mark.parametrize("end", [("rustorch", False), ("cpu", True), ("rustorch", True), ("cpu", False)])
 def test_state_moves_between_devices_and_modes(tmp_path, start, end):
@@ -143,7 +141,6 @@ OPTIMIZERS = [
 ]
 
 
-@pytest.mark.allow_fallback
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("optimizer", "options"), OPTIMIZERS, ids=lambda value: getattr(value, "__name__", ""))
 def test_every_optimizers_state(tmp_path, optimizer, options, device):
@@ -262,7 +259,6 @@ def check_refusal(path, training: Training, reason: str, **parts) -> None:
     assert torch.equal(torch.get_rng_state(), drawn)
 
 
-@pytest.mark.allow_fallback
 def test_what_does_not_fit_is_refused_before_anything_changes(tmp_path):
     path = tmp_path / "a.safetensors"
     training = Training("rustorch")
@@ -379,7 +375,6 @@ def test_a_mapped_model_trains_and_leaves_the_file_alone(tmp_path, device):
     assert path.read_bytes() == written
 
 
-@pytest.mark.allow_fallback
 def test_files_of_every_version(tmp_path):
     class Model(nn.Module):
         def __init__(self) -> None:

@@ -86,7 +86,6 @@ def test_fifty_steps_with_groups_and_a_schedule(optimizer, options, way):
         torch.testing.assert_close(other.detach().cpu(), one.detach(), rtol=5e-3, atol=5e-3)
 
 
-@pytest.mark.allow_fallback
 @pytest.mark.parametrize("way", ["fused", "foreach"])
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
 def test_a_compiled_step_with_a_schedule_and_autocast(optimizer, way):
@@ -121,7 +120,6 @@ def test_a_compiled_step_with_a_schedule_and_autocast(optimizer, way):
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
-@pytest.mark.allow_fallback
 @pytest.mark.parametrize("way", ["fused", "foreach"])
 def test_a_whole_step_compiles_as_one_function(way):
     losses = []
@@ -213,7 +211,6 @@ def test_names_of_groups_find_state_in_a_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("optimizer", "way"), [(torch.optim.AdamW, "fused"), (torch.optim.SGD, "fused"), (torch.optim.SGD, "foreach")]
 )
-@pytest.mark.allow_fallback
 def test_clipping_in_the_step(optimizer, way, max_norm, norm_type):
     theirs, mine = net(), net().to(DEVICE)
     steppers = [optimizer(model.parameters(), lr=0.1, **how) for model, how in ((theirs, {}), (mine, WAYS[way]))]
@@ -233,7 +230,6 @@ def test_clipping_in_the_step(optimizer, way, max_norm, norm_type):
 
 @pytest.mark.parametrize("unscaled", [False, True])
 @pytest.mark.parametrize("way", ["fused", "foreach"])
-@pytest.mark.allow_fallback
 def test_clipping_with_a_scaler(way, unscaled):
     theirs, mine = net(), net().to(DEVICE)
     plain = torch.optim.SGD(theirs.parameters(), lr=0.1)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-pytestmark = pytest.mark.allow_fallback
 
 
 def draw(generator=None):

@@ -204,7 +204,6 @@ STRANGERS = {
 }
 
 
-@pytest.mark.allow_fallback
 @pytest.mark.parametrize("name", STRANGERS)
 @pytest.mark.parametrize("order", ["rustorch first", "cpu first"])
 def test_two_devices_are_refused(name, order):
@@ -216,7 +215,6 @@ def test_two_devices_are_refused(name, order):
     assert all((operand == 1).all() for operand in operands)
 
 
-@pytest.mark.allow_fallback
 def test_numbers_and_indices_may_stay_on_the_cpu():
     x = torch.arange(6.0, device=DEVICE).view(2, 3)
     two = torch.tensor(2.0)

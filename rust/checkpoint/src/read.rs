@@ -131,9 +131,11 @@ impl Source {
         scratch.resize(BLOCK, 0);
         for done in (0..bytes).step_by(BLOCK) {
             let block = &mut scratch[..BLOCK.min((bytes - done) as usize)];
-            self.file.read_exact_at(block, self.data + entry.start + from + done).map_err(|error| match error.kind() {
-                ErrorKind::UnexpectedEof => Error::corrupt(&self.path, "it became shorter while it was read"),
-                _ => Error::io(&self.path)(error),
+            self.file.read_exact_at(block, self.data + entry.start + from + done).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::UnexpectedEof => Error::corrupt(&self.path, "it became shorter while it was read"),
+                    _ => Error::io(&self.path)(error),
+                }
             })?;
             if entry.dtype.is_bool() && block.iter().any(|&byte| byte > 1) {
                 return Err(Error::corrupt(&self.path, format!("'{}' holds bytes that are no booleans", entry.name)));
