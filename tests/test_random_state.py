@@ -4,7 +4,6 @@ import pytest
 import torch
 
 
-
 def draw(generator=None):
     return torch.rand(8, device="rustorch", generator=generator).cpu()
 
