@@ -106,16 +106,16 @@ pub fn run<S: StoredFloat>(
         });
         first += count;
     }
-    store(&kernel, &sums, |output, input, tap| output * across + input * taps.len() + tap);
+    store(&kernel, &sums, |output, input| (output * across + input * taps.len(), 1));
     Ok(())
 }
 
-/// Writes the weights' gradient: `sums` at the output channel, input channel and tap that `place`
-/// gives the index of.
+/// Writes the weights' gradient: `place` gives the index of the sum of an output and an input channel's
+/// first tap, and the distance to the next tap's.
 pub fn store<S: StoredFloat>(
     kernel: &Images<S>,
     sums: &Scratch<S::Math>,
-    place: impl Fn(usize, usize, usize) -> usize + Sync,
+    place: impl Fn(usize, usize) -> (usize, usize) + Sync,
 ) {
     let [depths, rows, cols] = kernel.size;
     let mut taps = Vec::with_capacity(kernel.positions());
@@ -130,10 +130,12 @@ pub fn store<S: StoredFloat>(
         for input in 0..kernel.channels {
             let offset = output as isize * kernel.count_stride + input as isize * kernel.channel_stride;
             let to = to.get().wrapping_offset(offset);
+            let (first, step) = place(output, input);
+            let from = sums.get().wrapping_add(first);
             for (tap, &offset) in taps.iter().enumerate() {
                 // SAFETY: within the gradient, of which each task writes one output channel; the
                 // sums have one for each of its elements.
-                unsafe { *to.offset(offset) = S::save(*sums.get().add(place(output, input, tap))) };
+                unsafe { *to.offset(offset) = S::save(*from.add(tap * step)) };
             }
         }
     });

@@ -47,7 +47,8 @@ struct Shape {
     tiles: usize,
 }
 
-/// See [`super::weight_grad`]. The sums are `[group][block of inputs][tap][output][lane]`.
+/// See [`super::weight_grad`]. The sums are `[group][block of inputs][output][tap][lane]`, so that what
+/// becomes a run of the gradient is read as one.
 pub fn run<S: StoredFloat>(
     level: Level,
     groups: usize,
@@ -84,10 +85,10 @@ pub fn run<S: StoredFloat>(
         pass.run(level, &sums);
     }
     let taps = taps.len();
-    super::weight_grad::store(kernel, &sums, |output, input, tap| {
+    super::weight_grad::store(kernel, &sums, |output, input| {
         let (group, row) = (output / outputs, output % outputs);
         let panel = group * blocks + input / width;
-        ((panel * taps + tap) * outputs + row) * width + input % width
+        ((panel * outputs + row) * taps * width + input % width, width)
     });
     Ok(())
 }
@@ -218,15 +219,16 @@ impl<T: Real> Kernel<T> for Task<'_, T> {
         let Shape { outputs, plane, width, blocks, tall, tiles, .. } = *shape;
         let (panel, tap) = (self.product / taps.len(), self.product % taps.len());
         let group = panel / blocks;
-        let sums = self.sums.get().wrapping_add(self.product * outputs * width);
+        let pitch = taps.len() * width;
+        let sums = self.sums.get().wrapping_add(panel * outputs * pitch + tap * width);
         let rows = |tile: usize| tall.min(outputs - tile * tall);
         // SAFETY: this task alone has the sums of these tiles; panels and factors hold every
         // position from each tap on.
         unsafe {
             if first {
                 for tile in self.tiles.clone() {
-                    for at in 0..rows(tile) * width {
-                        *sums.add(tile * tall * width + at) = T::ZERO;
+                    for row in 0..rows(tile) {
+                        std::slice::from_raw_parts_mut(sums.add((tile * tall + row) * pitch), width).fill(T::ZERO);
                     }
                 }
             }
@@ -245,8 +247,8 @@ impl<T: Real> Kernel<T> for Task<'_, T> {
                         steps: steps.as_ptr(),
                         depth: steps.len(),
                         vectors: width / L::WIDTH,
-                        sums: sums.add(tile * tall * width),
-                        sum_pitch: width,
+                        sums: sums.add(tile * tall * pitch),
+                        sum_pitch: pitch,
                     };
                     product.run::<L>(rows(tile));
                 }
