@@ -44,6 +44,18 @@ pub fn forward(outputs: usize, kernel: usize, stride: usize, padding: usize, dil
     (Source { step: stride, residues, low: padding, extent }, Outputs { first: 0, step: 1, count: outputs, taps })
 }
 
+impl Outputs {
+    /// Drops the taps that find nothing but padding around the `size` positions of the source.
+    pub fn without_padding(mut self, source: &Source, size: usize) -> Self {
+        let count = self.count;
+        self.taps.retain(|tap| {
+            let at = |output: usize| (output + tap.shift) * source.step + source.residues[tap.phase];
+            (0..count).any(|output| (source.low..source.low + size).contains(&at(output)))
+        });
+        self
+    }
+}
+
 /// The gradient of input `i` reads outputs `(i + padding - k * dilation) / stride`, where that is
 /// whole: the inputs of one residue by the stride share their taps.
 pub fn input_grad(

@@ -1,7 +1,7 @@
 //! A gather with output channels as lanes: for images too small, or too cut up by a stride, to
 //! fill vectors with their positions, and for outputs whose channels are dense.
 
-use super::axis::{self, Outputs};
+use super::axis::Outputs;
 use super::gather::{Setup, facts};
 use super::planes::{Planes, SourceOf};
 use super::product::{self, Product};
@@ -118,18 +118,13 @@ struct Class<S: StoredFloat> {
 }
 
 /// See [`super::gather`], whose setup this takes.
-pub fn run<S: StoredFloat>(
-    level: Level,
-    setup: &Setup<'_, S>,
-    sources: [axis::Source; 3],
-    bias: Option<&Scratch<S::Math>>,
-) -> Result<()> {
+pub fn run<S: StoredFloat>(level: Level, setup: &Setup<'_, S>, bias: Option<&Scratch<S::Math>>) -> Result<()> {
     let Setup { groups, out, from, .. } = setup;
     let (lanes, _) = facts::<S::Math>(level);
     let (outputs, inputs) = (out.channels / groups, from.channels / groups);
     let width = product::vectors(outputs, lanes) * lanes;
     // Nothing is read but what a position's tap names: any planes will do.
-    let source = SourceOf::new(*from, sources, |_| true)?;
+    let source = SourceOf::new(*from, setup.sources.clone(), |_| true)?;
     let mut classes = Vec::new();
     for class in &setup.classes {
         let (weights, taps) = setup.taps(class, &source.shape);

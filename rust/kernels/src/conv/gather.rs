@@ -3,7 +3,7 @@
 use super::axis::{self, Outputs};
 use super::planes::{Planes, Shape, SourceOf};
 use super::positions::{Layout, Positions};
-use super::tile::{self, Tile};
+use super::tile::{self, Step, Tile};
 use super::weights::{self, Block, Weights};
 use super::{Geometry, Images, Target, channels};
 use crate::convert::StoredFloat;
@@ -23,8 +23,15 @@ const TASK_CHANNELS: usize = 64;
 /// What output channels as lanes give of the speed of positions as lanes, where both are full: their
 /// results are turned round to be written.
 const CHANNELS_COST: f64 = 0.5;
+/// Bytes of source of the images that are laid out as one.
+const IMAGES_BYTES: usize = 2 << 20;
+/// How much fuller vectors must be for images to be turned inwards: to turn their results back takes
+/// about as long as so many multiply-adds of each vector, and a bit more.
+const WORTH_TURNING: (f64, f64) = (40.0, 1.1);
 /// Tasks that positions are split for, where images and channels are few.
 const TASKS: usize = 16;
+/// Multiply-adds that are worth a task of their own.
+const TASK_WORK: usize = 1 << 20;
 /// Multiply-adds a nanosecond: an estimate, for the decision to use more threads.
 const WORK_PER_NANOSECOND: usize = 48;
 
@@ -37,16 +44,20 @@ pub fn forward<S: StoredFloat>(
     bias: Option<&View<'_>>,
 ) -> Result<()> {
     let (out, input, kernel) = (Images::<S>::of(out), Images::<S>::of(input), Images::<S>::of(weight));
-    let axes: [_; 3] = std::array::from_fn(|dim| {
-        let Geometry { stride, padding, dilation, .. } = geometry;
-        axis::forward(out.size[dim], kernel.size[dim], stride[dim], padding[dim], dilation[dim])
-    });
-    let [depth, rows, cols] = &axes;
-    let sources = [depth.0.clone(), rows.0.clone(), cols.0.clone()];
-    let classes = vec![[depth.1.clone(), rows.1.clone(), cols.1.clone()]];
-    let outputs = kernel.count / geometry.groups;
-    let strides = (outputs as isize * kernel.count_stride, kernel.count_stride, kernel.channel_stride);
-    run(Setup { groups: geometry.groups, out, from: input, kernel: &kernel, strides, classes }, sources, bias)
+    by_images(geometry, out, input, kernel, bias, |geometry, out, input, kernel| {
+        let axes: [_; 3] = std::array::from_fn(|dim| {
+            let Geometry { stride, padding, dilation, .. } = geometry;
+            let (source, outputs) =
+                axis::forward(out.size[dim], kernel.size[dim], stride[dim], padding[dim], dilation[dim]);
+            let outputs = outputs.without_padding(&source, input.size[dim]);
+            (source, outputs)
+        });
+        let sources = [0, 1, 2].map(|dim: usize| axes[dim].0.clone());
+        let classes = vec![axes.map(|axis| axis.1)];
+        let outputs = kernel.count / geometry.groups;
+        let strides = (outputs as isize * kernel.count_stride, kernel.count_stride, kernel.channel_stride);
+        Setup { groups: geometry.groups, out, from: input, kernel, strides, classes, sources }
+    })
 }
 
 /// See [`super::input_grad`].
@@ -59,23 +70,65 @@ pub fn input_grad<S: StoredFloat>(
 ) -> Result<()> {
     let (out, from) = (Images::<S>::of(grad_input), Images::<S>::of(grad_output));
     let kernel = Images::<S>::of(weight);
-    let axes: [_; 3] = std::array::from_fn(|dim| {
-        let Geometry { stride, padding, dilation, .. } = geometry;
-        axis::input_grad(out.size[dim], kernel.size[dim], stride[dim], padding[dim], dilation[dim])
-    });
-    let [depth, rows, cols] = &axes;
-    let sources = [depth.0.clone(), rows.0.clone(), cols.0.clone()];
-    let mut classes = Vec::new();
-    for depth in &depth.1 {
-        for row in &rows.1 {
-            for col in &cols.1 {
-                classes.push([depth.clone(), row.clone(), col.clone()]);
+    by_images(geometry, out, from, kernel, bias, |geometry, out, from, kernel| {
+        let axes: [_; 3] = std::array::from_fn(|dim| {
+            let Geometry { stride, padding, dilation, .. } = geometry;
+            let (source, outputs) =
+                axis::input_grad(out.size[dim], kernel.size[dim], stride[dim], padding[dim], dilation[dim]);
+            let outputs: Vec<_> =
+                outputs.into_iter().map(|class| class.without_padding(&source, from.size[dim])).collect();
+            (source, outputs)
+        });
+        let sources = [0, 1, 2].map(|dim: usize| axes[dim].0.clone());
+        let mut classes = Vec::new();
+        for depth in &axes[0].1 {
+            for row in &axes[1].1 {
+                for col in &axes[2].1 {
+                    classes.push([depth.clone(), row.clone(), col.clone()]);
+                }
             }
         }
+        let inputs = kernel.count / geometry.groups;
+        let strides = (inputs as isize * kernel.count_stride, kernel.channel_stride, kernel.count_stride);
+        Setup { groups: geometry.groups, out, from, kernel, strides, classes, sources }
+    })
+}
+
+/// Runs the gather that `setup` gives over all images; where several images fill vectors better than one
+/// does, with the images as the innermost dimension of one.
+fn by_images<S: StoredFloat>(
+    geometry: &Geometry,
+    out: Images<S>,
+    from: Images<S>,
+    kernel: Images<S>,
+    bias: Option<&View<'_>>,
+    setup: impl for<'a> Fn(&Geometry, Images<S>, Images<S>, &'a Images<S>) -> Setup<'a, S>,
+) -> Result<()> {
+    if out.count * out.channels * out.positions() == 0 {
+        return Ok(());
     }
-    let inputs = kernel.count / geometry.groups;
-    let strides = (inputs as isize * kernel.count_stride, kernel.channel_stride, kernel.count_stride);
-    run(Setup { groups: geometry.groups, out, from, kernel: &kernel, strides, classes }, sources, bias)
+    let (lanes, _) = facts::<S::Math>(isa::level());
+    let plain = setup(geometry, out, from, &kernel);
+    if geometry.rank == 3 || out.count == 1 || out.channel_stride == 1 {
+        return run(plain, bias);
+    }
+    let bytes = from.channels * from.positions() * size_of::<S::Math>();
+    let together = (IMAGES_BYTES / bytes.max(1)).max(lanes).min(out.count);
+    let (geometry, kernel) = (geometry.inwards(), kernel.turned());
+    let turned = |first: usize| {
+        let images = first..(first + together).min(out.count);
+        setup(&geometry, out.inwards(images.clone()), from.inwards(images), &kernel)
+    };
+    let depth = (from.channels / plain.groups * kernel.positions()) as f64;
+    if turned(0).filled(lanes) < plain.filled(lanes) * (WORTH_TURNING.1 + WORTH_TURNING.0 / depth) {
+        return run(plain, bias);
+    }
+    (0..out.count).step_by(together).try_for_each(|first| run(turned(first), bias))
+}
+
+/// The part of vectors of `lanes` that `count` elements fill.
+fn filled(count: usize, lanes: usize) -> f64 {
+    count as f64 / count.next_multiple_of(lanes).max(1) as f64
 }
 
 /// Outputs that share their taps, and what the tiles need to compute them.
@@ -84,9 +137,9 @@ struct Class<T> {
     /// Positions of each tile.
     tiles: Vec<std::ops::Range<usize>>,
     taps: usize,
-    /// Input channels that a tile sums at once, and the offsets of their taps.
+    /// Input channels that a tile sums at once, and the steps of their taps.
     inputs: usize,
-    offsets: Vec<isize>,
+    steps: Vec<Step>,
     weights: Weights<T>,
     /// From the first output to this class's first.
     first: isize,
@@ -129,6 +182,7 @@ pub struct Setup<'a, S> {
     pub strides: (isize, isize, isize),
     /// Outputs that share their taps.
     pub classes: Vec<[Outputs; 3]>,
+    pub sources: [axis::Source; 3],
 }
 
 impl<S> Setup<'_, S> {
@@ -152,35 +206,37 @@ impl<S> Setup<'_, S> {
         weights::Source { data: self.kernel.data.cast_const(), group, output, input, taps }
     }
 
+    /// The part of their vectors that positions fill: along rows, or along planes with the gaps that a
+    /// padded source has between rows.
+    fn filled(&self, lanes: usize) -> f64 {
+        let [_, rows, cols] = std::array::from_fn(|dim| self.classes[0][dim].count);
+        let plane = rows.saturating_sub(1) * self.sources[2].extent + cols;
+        filled(cols, lanes).max(filled(plane, lanes) * (rows * cols) as f64 / plane.max(1) as f64)
+    }
+
     /// Whether vectors of output channels are fuller than those of positions.
     fn prefers_channels(&self, lanes: usize) -> bool {
         let outputs = self.out.channels / self.groups;
-        let full = |count: usize| count as f64 / count.next_multiple_of(lanes) as f64;
-        let [depth, rows, cols] = std::array::from_fn(|dim| self.classes[0][dim].count);
-        // Along rows, or along planes with the gaps that a padded source has between rows.
-        let along = full(cols).max(full(rows * cols) * cols as f64 / (cols + 2) as f64);
-        let dense = self.out.channel_stride == 1 && depth * rows * cols > 1;
-        outputs * 2 > lanes && full(outputs) * if dense { 2.0 } else { CHANNELS_COST } > along
+        let positions: usize = self.classes[0].iter().map(|axis| axis.count).product();
+        let cost = if self.out.channel_stride == 1 && positions > 1 { 2.0 } else { CHANNELS_COST };
+        outputs * 2 > lanes && filled(outputs, lanes) * cost > self.filled(lanes)
     }
 }
 
-fn run<S: StoredFloat>(mut setup: Setup<'_, S>, sources: [axis::Source; 3], bias: Option<&View<'_>>) -> Result<()> {
+fn run<S: StoredFloat>(mut setup: Setup<'_, S>, bias: Option<&View<'_>>) -> Result<()> {
     let Setup { groups, out, from, .. } = setup;
-    if out.count * out.channels * out.positions() == 0 {
-        return Ok(());
-    }
     let level = isa::level();
     let (lanes, registers) = facts::<S::Math>(level);
     setup.classes.retain(|class| class.iter().all(|axis| axis.count > 0));
     let bias = bias.map(|bias| widened::<S>(bias)).transpose()?;
     if setup.prefers_channels(lanes) {
-        return channels::run(level, &setup, sources, bias.as_ref());
+        return channels::run(level, &setup, bias.as_ref());
     }
     let (outputs, inputs) = (out.channels / groups, from.channels / groups);
     let blocks = weights::blocks(outputs, tile::rows(registers));
     let width = tile::width(registers, blocks[0].rows);
     let fits = |shape: &Shape| setup.classes.iter().all(|class| layout(class, shape, &out, true).fits(lanes));
-    let source = SourceOf::new(from, sources, fits)?;
+    let source = SourceOf::new(from, setup.sources.clone(), fits)?;
 
     let mut prepared = Vec::new();
     for class in &setup.classes {
@@ -195,8 +251,8 @@ fn run<S: StoredFloat>(mut setup: Setup<'_, S>, sources: [axis::Source; 3], bias
                 positions,
                 taps: taps.len(),
                 inputs: block,
-                offsets: Vec::new(),
-                weights: Weights::pack(&weights, groups, inputs, &blocks)?,
+                steps: Vec::new(),
+                weights: Weights::new(&weights, groups, outputs, inputs)?,
                 first: (0..3).map(|dim| class[dim].first as isize * out.stride[dim]).sum(),
                 lane_stride: class[2].step as isize * out.stride[2],
             },
@@ -208,10 +264,13 @@ fn run<S: StoredFloat>(mut setup: Setup<'_, S>, sources: [axis::Source; 3], bias
         let count = source.batch.min(out.count - first);
         let planes = source.planes(level, first, count);
         for (taps, class) in &mut prepared {
-            if class.offsets.is_empty() {
-                let channel = |at: usize| at as isize * planes.channel_stride;
-                class.offsets =
-                    (0..class.inputs).flat_map(|at| taps.iter().map(move |tap| channel(at) + tap)).collect();
+            if class.steps.is_empty() {
+                for channel in 0..class.inputs {
+                    class.steps.extend(taps.iter().enumerate().map(|(tap, offset)| Step {
+                        source: channel as isize * planes.channel_stride + offset,
+                        weight: class.weights.step(channel, tap),
+                    }));
+                }
             }
             let gather =
                 Gather { groups, inputs, blocks: &blocks, class, planes: &planes, out: &out, bias: bias.as_ref() };
@@ -261,38 +320,72 @@ impl<S: StoredFloat> Gather<'_, S> {
         let vectors = class.positions.vectors.len();
         let work = count * self.out.channels * depth.max(1) * vectors * lanes;
         let room = chunk * rows * tile::MOST * lanes;
+        let units = outer * parts;
+        let together = TASK_WORK / (work / units).max(1);
+        let cut = Cut { chunk, chunks, part, parts, count };
         let refusal = std::sync::Mutex::new(None);
-        threads::parallel(outer * parts, work / WORK_PER_NANOSECOND, |task| {
-            let (part_at, image) = (task % parts, task / parts % count);
-            let (chunk_at, group) = (task / parts / count % chunks, task / parts / count / chunks);
-            let partial = match Scratch::<S::Math>::new(room) {
-                Ok(partial) => partial,
-                Err(error) => {
-                    *refusal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
-                    return;
+        threads::parallel_chunks(
+            units,
+            together.clamp(1, units.div_ceil(TASKS)),
+            work / WORK_PER_NANOSECOND,
+            |units| match Scratch::<S::Math>::new(room) {
+                Ok(partial) => {
+                    let partial = Target(partial.ptr());
+                    run_at(level, Task { gather: self, first, cut, units, partial });
                 }
-            };
-            let blocks = &self.blocks[chunk_at * chunk..((chunk_at + 1) * chunk).min(self.blocks.len())];
-            let tiles = &class.tiles[part_at * part..((part_at + 1) * part).min(class.tiles.len())];
-            run_at(
-                level,
-                Task {
-                    gather: self,
-                    image,
-                    target: first + image,
-                    group,
-                    blocks,
-                    tiles,
-                    partial: Target(partial.ptr()),
-                },
-            );
-        });
+                Err(error) => *refusal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error),
+            },
+        );
         refusal.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).map_or(Ok(()), Err)
     }
 }
 
-/// Some tiles of one image and group, for some blocks of output channels.
+/// How a gather is cut into units: blocks of output channels of a chunk, tiles of a part, images.
+#[derive(Clone, Copy)]
+struct Cut {
+    chunk: usize,
+    chunks: usize,
+    part: usize,
+    parts: usize,
+    count: usize,
+}
+
+/// Some units, one after the other.
 struct Task<'a, S: StoredFloat> {
+    gather: &'a Gather<'a, S>,
+    /// The image of the output that the planes begin with.
+    first: usize,
+    cut: Cut,
+    units: std::ops::Range<usize>,
+    partial: Target<S::Math>,
+}
+
+impl<S: StoredFloat> Kernel<S::Math> for Task<'_, S> {
+    type Output = ();
+    #[inline(always)]
+    unsafe fn run<L: Lanes<Elem = S::Math>>(self) {
+        let Cut { chunk, chunks, part, parts, count } = self.cut;
+        let Gather { blocks, class, .. } = *self.gather;
+        for at in self.units {
+            let image = at / parts % count;
+            let (chunk_at, part_at) = (at / parts / count % chunks * chunk, at % parts * part);
+            let unit = Unit {
+                gather: self.gather,
+                image,
+                target: self.first + image,
+                group: at / parts / count / chunks,
+                blocks: &blocks[chunk_at..(chunk_at + chunk).min(blocks.len())],
+                tiles: &class.tiles[part_at..(part_at + part).min(class.tiles.len())],
+                partial: self.partial,
+            };
+            // SAFETY: the caller's.
+            unsafe { unit.run::<L>() };
+        }
+    }
+}
+
+/// Some tiles of one image and group, for some blocks of output channels.
+struct Unit<'a, S: StoredFloat> {
     gather: &'a Gather<'a, S>,
     /// The image among the planes, and in the output.
     image: usize,
@@ -303,10 +396,11 @@ struct Task<'a, S: StoredFloat> {
     partial: Target<S::Math>,
 }
 
-impl<S: StoredFloat> Kernel<S::Math> for Task<'_, S> {
-    type Output = ();
+impl<S: StoredFloat> Unit<'_, S> {
+    /// # Safety
+    /// The CPU has the level; no other unit of these images, blocks and tiles runs.
     #[inline(always)]
-    unsafe fn run<L: Lanes<Elem = S::Math>>(self) {
+    unsafe fn run<L: Lanes<Elem = S::Math>>(&self) {
         let Gather { inputs, class, planes, out, bias, .. } = *self.gather;
         let outputs = out.channels / self.gather.groups;
         let source = planes.data.get().cast_const().wrapping_offset(
@@ -321,9 +415,9 @@ impl<S: StoredFloat> Kernel<S::Math> for Task<'_, S> {
                     let to = self.group * outputs + block.first;
                     let offset = self.target as isize * out.count_stride + to as isize * out.channel_stride;
                     let tile = Tile::<S> {
-                        depth: channels * class.taps,
-                        weights: class.weights.of(self.group, block, channel * class.taps),
-                        offsets: class.offsets.as_ptr(),
+                        weights: class.weights.of(self.group, block.first, channel),
+                        weight_row: class.weights.output,
+                        steps: &class.steps[..channels * class.taps],
                         source: source.wrapping_offset(channel as isize * planes.channel_stride),
                         positions: &class.positions.vectors[tile.clone()],
                         pieces: &class.positions.pieces,
@@ -339,8 +433,8 @@ impl<S: StoredFloat> Kernel<S::Math> for Task<'_, S> {
                         channel_stride: out.channel_stride,
                         lane_stride: class.lane_stride,
                     };
-                    // SAFETY: the planes hold every position and tap of these channels, the packed
-                    // weights every block; this task alone writes these outputs.
+                    // SAFETY: the planes hold every position and tap of these channels, the weights
+                    // every block; this task alone writes these outputs.
                     unsafe { tile.run::<L>() };
                 }
                 channel = next;

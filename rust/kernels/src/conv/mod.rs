@@ -72,6 +72,19 @@ impl Geometry {
     }
 }
 
+impl Geometry {
+    /// For images as the innermost dimension; see [`Images::inwards`].
+    fn inwards(&self) -> Self {
+        let turned = |[_, rows, cols]: Spatial, innermost| [rows, cols, innermost];
+        Self {
+            stride: turned(self.stride, 1),
+            padding: turned(self.padding, 0),
+            dilation: turned(self.dilation, 1),
+            ..*self
+        }
+    }
+}
+
 /// A tensor of images, kernels or gradients: two outer dimensions and three spatial ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Images<T> {
@@ -103,6 +116,26 @@ impl<T> Images<T> {
             channel_stride: view.stride(1),
             stride: std::array::from_fn(|dim| if dim < missing { 0 } else { view.stride(at(dim)) }),
         }
+    }
+
+    /// Some images of at most two dimensions as one whose innermost dimension counts them.
+    fn inwards(&self, images: std::ops::Range<usize>) -> Self {
+        let ([_, rows, cols], [_, down, along]) = (self.size, self.stride);
+        Self {
+            data: self.data.wrapping_offset(images.start as isize * self.count_stride),
+            count: 1,
+            channels: self.channels,
+            size: [rows, cols, images.len()],
+            count_stride: 0,
+            channel_stride: self.channel_stride,
+            stride: [down, along, self.count_stride],
+        }
+    }
+
+    /// Kernels for such images: their innermost dimension has one element.
+    fn turned(&self) -> Self {
+        let ([_, rows, cols], [_, down, along]) = (self.size, self.stride);
+        Self { size: [rows, cols, 1], stride: [down, along, 0], ..*self }
     }
 
     pub fn positions(&self) -> usize {

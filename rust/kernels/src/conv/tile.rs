@@ -16,7 +16,7 @@ pub const fn rows(registers: usize) -> usize {
 
 /// Vectors of a tile of so many rows: enough sums to hide an addition's latency.
 pub const fn width(registers: usize, rows: usize) -> usize {
-    if rows >= 8 || (rows == 4 && registers < 32) { 3 } else { MOST }
+    if rows >= 8 || (rows >= 3 && registers < 32) { 3 } else { MOST }
 }
 
 /// Cuts `count` vectors into tiles of at most `most`, of the widths that there are.
@@ -35,14 +35,20 @@ pub fn cut(count: usize, most: usize) -> Vec<std::ops::Range<usize>> {
     tiles
 }
 
+/// One input channel and tap: from a position to the source, and from a row to the weight.
+#[derive(Clone, Copy)]
+pub struct Step {
+    pub source: isize,
+    pub weight: isize,
+}
+
 /// What a tile computes.
 pub struct Tile<'a, S: StoredFloat> {
-    /// Inputs times taps.
-    pub depth: usize,
-    /// Packed weights of the block.
+    /// The block's weights, and the elements between its rows.
     pub weights: *const S::Math,
-    /// From a position to each input and tap.
-    pub offsets: *const isize,
+    pub weight_row: isize,
+    /// Inputs and taps.
+    pub steps: &'a [Step],
     /// The source's plane.
     pub source: *const S::Math,
     pub positions: &'a [Position],
@@ -77,6 +83,10 @@ impl<S: StoredFloat> Tile<'_, S> {
                 (4, 3) => self.sized::<L, 4, 3>(),
                 (4, 2) => self.sized::<L, 4, 2>(),
                 (4, 1) => self.sized::<L, 4, 1>(),
+                (3, 6) => self.sized::<L, 3, 6>(),
+                (3, 3) => self.sized::<L, 3, 3>(),
+                (3, 2) => self.sized::<L, 3, 2>(),
+                (3, 1) => self.sized::<L, 3, 1>(),
                 (2, 6) => self.sized::<L, 2, 6>(),
                 (2, 3) => self.sized::<L, 2, 3>(),
                 (2, 2) => self.sized::<L, 2, 2>(),
@@ -106,24 +116,21 @@ impl<S: StoredFloat> Tile<'_, S> {
                 }
             } else if !self.bias.is_null() {
                 for row in 0..ROWS {
-                    if row < self.block.valid {
-                        sums[row] = [L::splat(*self.bias.add(row)); VECTORS];
-                    }
+                    sums[row] = [L::splat(*self.bias.add(row)); VECTORS];
                 }
             }
             let from: [*const S::Math; VECTORS] =
                 std::array::from_fn(|vector| self.source.wrapping_offset(self.positions[vector].input));
-            let mut weights = self.weights;
-            for depth in 0..self.depth {
-                let offset = *self.offsets.add(depth);
-                let values: [L::Vector; VECTORS] = std::array::from_fn(|vector| L::load(from[vector].offset(offset)));
+            for step in self.steps {
+                let values: [L::Vector; VECTORS] =
+                    std::array::from_fn(|vector| L::load(from[vector].wrapping_offset(step.source)));
+                let weights = self.weights.wrapping_offset(step.weight);
                 for row in 0..ROWS {
-                    let weight = L::splat(*weights.add(row));
+                    let weight = L::splat(*weights.wrapping_offset(row as isize * self.weight_row));
                     for vector in 0..VECTORS {
                         sums[row][vector] = L::fma(values[vector], weight, sums[row][vector]);
                     }
                 }
-                weights = weights.add(ROWS);
             }
             // Through memory, so that the sums have fixed registers while they are added to.
             for row in 0..ROWS {
@@ -134,7 +141,7 @@ impl<S: StoredFloat> Tile<'_, S> {
             if self.suspend {
                 return;
             }
-            for row in 0..self.block.valid {
+            for row in 0..ROWS {
                 let out = self.out.wrapping_offset(row as isize * self.channel_stride);
                 for (vector, position) in self.positions.iter().enumerate() {
                     self.store::<L>(out, position, partial(row, vector));

@@ -1,9 +1,7 @@
-//! A convolution's weights in the order in which the register tiles read them: for each block of
-//! output channels, the channels of one input and tap side by side.
+//! A convolution's weights, as the register tiles of a gather read them: in place, row by row.
 
 use super::Target;
 use crate::convert::StoredFloat;
-use crate::element::Element;
 use crate::error::Result;
 use crate::scratch::Scratch;
 use crate::threads;
@@ -12,21 +10,22 @@ use crate::threads;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Block {
     pub first: usize,
-    /// Channels that there are.
-    pub valid: usize,
-    /// Rows of the tile: the channels, and zeros up to a size that tiles have.
     pub rows: usize,
 }
 
-/// Cuts `channels` into blocks of `rows`, the last one as small as holds the rest.
-pub fn blocks(channels: usize, rows: usize) -> Vec<Block> {
-    (0..channels)
-        .step_by(rows)
-        .map(|first| {
-            let valid = rows.min(channels - first);
-            Block { first, valid, rows: valid.next_power_of_two() }
-        })
-        .collect()
+/// Cuts `channels` into blocks of `most` (a power of two), the rest into blocks of smaller powers or three.
+pub fn blocks(channels: usize, most: usize) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut first = 0;
+    while first < channels {
+        let rows = match channels - first {
+            3 => 3,
+            left => most.min(1 << left.ilog2()),
+        };
+        blocks.push(Block { first, rows });
+        first += rows;
+    }
+    blocks
 }
 
 /// Where a weight lies: the strides of a group, of an output and of an input channel, and the
@@ -39,73 +38,67 @@ pub struct Source<'a, S> {
     pub taps: &'a [isize],
 }
 
-/// The weights of every group.
+/// The weights of every group in the type of the arithmetic: in place, or widened.
 pub struct Weights<T> {
-    data: Scratch<T>,
-    group: usize,
-    depth: usize,
+    data: Target<T>,
+    _widened: Option<Scratch<T>>,
+    group: isize,
+    /// From an output channel's weight to the next one's.
+    pub output: isize,
+    input: isize,
+    pub taps: Vec<isize>,
 }
 
 impl<T: crate::lanes::Real> Weights<T> {
-    pub fn pack<S: StoredFloat<Math = T>>(
+    pub fn new<S: StoredFloat<Math = T>>(
         source: &Source<'_, S>,
         groups: usize,
+        outputs: usize,
         inputs: usize,
-        blocks: &[Block],
     ) -> Result<Self> {
-        let depth = inputs * source.taps.len();
-        let rows = blocks.last().map_or(0, |last| last.first + last.rows);
-        let group = rows * depth;
-        let data = Scratch::<T>::new(groups * group)?;
-        let to = Target(data.ptr());
-        let from = Target(source.data.cast_mut());
-        let (taps, strides) = (source.taps, (source.group, source.output, source.input));
-        threads::parallel(groups * blocks.len(), groups * group, |task| {
-            let (at, block) = (task / blocks.len(), blocks[task % blocks.len()]);
-            let first = at as isize * strides.0 + block.first as isize * strides.1;
-            let from = from.get().cast_const().wrapping_offset(first);
-            let to = to.get().wrapping_add(at * group + block.first * depth);
-            // SAFETY: the block's part of the scratch belongs to this task; the source has every
-            // channel and tap.
-            unsafe {
-                match block.rows {
-                    8 => interleave::<S, 8>(from, to, block, strides, inputs, taps),
-                    4 => interleave::<S, 4>(from, to, block, strides, inputs, taps),
-                    2 => interleave::<S, 2>(from, to, block, strides, inputs, taps),
-                    _ => interleave::<S, 1>(from, to, block, strides, inputs, taps),
+        if S::DTYPE == T::DTYPE {
+            return Ok(Self {
+                data: Target(source.data.cast_mut().cast()),
+                _widened: None,
+                group: source.group,
+                output: source.output,
+                input: source.input,
+                taps: source.taps.to_vec(),
+            });
+        }
+        let taps = source.taps.len();
+        let each = inputs * taps;
+        let widened = Scratch::<T>::new(groups * outputs * each)?;
+        let (from, to) = (Target(source.data.cast_mut()), Target(widened.ptr()));
+        let &Source { group, output, input, taps: offsets, .. } = source;
+        threads::parallel(groups * outputs, groups * outputs * each, |row| {
+            let first = (row / outputs) as isize * group + (row % outputs) as isize * output;
+            for at in 0..inputs {
+                let from = from.get().wrapping_offset(first + at as isize * input);
+                for (tap, &offset) in offsets.iter().enumerate() {
+                    // SAFETY: the source has every channel and tap; the row is this task's.
+                    unsafe { *to.get().add(row * each + at * taps + tap) = (*from.offset(offset)).load() };
                 }
             }
         });
-        Ok(Self { data, group, depth })
+        Ok(Self {
+            data: Target(widened.ptr()),
+            _widened: Some(widened),
+            group: (outputs * each) as isize,
+            output: each as isize,
+            input: taps as isize,
+            taps: (0..taps as isize).collect(),
+        })
     }
 
-    /// The weights of a block from the input channels' position `depth` on.
-    pub fn of(&self, group: usize, block: &Block, depth: usize) -> *const T {
-        self.data.ptr().wrapping_add(group * self.group + block.first * self.depth + depth * block.rows)
+    /// The weights of a group's output channel from an input channel on.
+    pub fn of(&self, group: usize, output: usize, input: usize) -> *const T {
+        let offset = group as isize * self.group + output as isize * self.output + input as isize * self.input;
+        self.data.get().wrapping_offset(offset)
     }
-}
 
-/// # Safety
-/// `to` holds `ROWS` weights for each input and tap; `from` has the block's valid channels.
-unsafe fn interleave<S: StoredFloat, const ROWS: usize>(
-    from: *const S,
-    mut to: *mut S::Math,
-    block: Block,
-    (_, output, input): (isize, isize, isize),
-    inputs: usize,
-    taps: &[isize],
-) {
-    for channel in 0..inputs as isize {
-        for &tap in taps {
-            let from = from.wrapping_offset(channel * input + tap);
-            for row in 0..ROWS {
-                // SAFETY: the caller's.
-                unsafe {
-                    let valid = row < block.valid;
-                    *to = if valid { (*from.offset(row as isize * output)).load() } else { S::Math::ZERO };
-                    to = to.add(1);
-                }
-            }
-        }
+    /// From an input channel's first weight to that of the input channel `input` further on, at a tap.
+    pub fn step(&self, input: usize, tap: usize) -> isize {
+        input as isize * self.input + self.taps[tap]
     }
 }
