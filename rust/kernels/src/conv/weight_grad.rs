@@ -106,16 +106,26 @@ pub fn run<S: StoredFloat>(
         });
         first += count;
     }
-    store(&kernel, &sums, |output, input| (output * across + input * taps.len(), 1));
+    let layout = Sums { run: inputs, input: taps.len(), tap: 1 };
+    store(&kernel, &sums, &layout, |output, _| output * across);
     Ok(())
 }
 
-/// Writes the weights' gradient: `place` gives the index of the sum of an output and an input channel's
-/// first tap, and the distance to the next tap's.
+/// Where the sums of an output channel and some inputs side by side lie.
+pub struct Sums {
+    /// Inputs of a run.
+    pub run: usize,
+    /// Elements from an input's sum to the next one's, and from a tap's.
+    pub input: usize,
+    pub tap: usize,
+}
+
+/// Writes the weights' gradient; `first` gives the index of the first sum of an output channel and a run.
 pub fn store<S: StoredFloat>(
     kernel: &Images<S>,
     sums: &Scratch<S::Math>,
-    place: impl Fn(usize, usize) -> (usize, usize) + Sync,
+    layout: &Sums,
+    first: impl Fn(usize, usize) -> usize + Sync,
 ) {
     let [depths, rows, cols] = kernel.size;
     let mut taps = Vec::with_capacity(kernel.positions());
@@ -127,15 +137,26 @@ pub fn store<S: StoredFloat>(
     }
     let (sums, to) = (Target(sums.ptr()), Target(kernel.data));
     threads::parallel(kernel.count, kernel.count * kernel.channels * taps.len(), |output| {
-        for input in 0..kernel.channels {
-            let offset = output as isize * kernel.count_stride + input as isize * kernel.channel_stride;
-            let to = to.get().wrapping_offset(offset);
-            let (first, step) = place(output, input);
-            let from = sums.get().wrapping_add(first);
-            for (tap, &offset) in taps.iter().enumerate() {
-                // SAFETY: within the gradient, of which each task writes one output channel; the
-                // sums have one for each of its elements.
-                unsafe { *to.offset(offset) = S::save(*from.add(tap * step)) };
+        let to = to.get().wrapping_offset(output as isize * kernel.count_stride);
+        for run in 0..kernel.channels.div_ceil(layout.run) {
+            let from = sums.get().wrapping_add(first(output, run));
+            let begin = run * layout.run;
+            let inputs = layout.run.min(kernel.channels - begin);
+            let to = to.wrapping_offset(begin as isize * kernel.channel_stride);
+            // SAFETY: within the gradient, of which each task writes one output channel; the sums have
+            // one for each of its elements.
+            unsafe {
+                if taps.len() == 1 && layout.input == 1 && kernel.channel_stride == 1 {
+                    (0..inputs).for_each(|input| *to.add(input) = S::save(*from.add(input)));
+                    continue;
+                }
+                for input in 0..inputs {
+                    let from = from.add(input * layout.input);
+                    let to = to.offset(input as isize * kernel.channel_stride);
+                    for (tap, &offset) in taps.iter().enumerate() {
+                        *to.offset(offset) = S::save(*from.add(tap * layout.tap));
+                    }
+                }
             }
         }
     });

@@ -5,6 +5,7 @@
 use super::gather::facts;
 use super::planes::{Planes, SourceOf};
 use super::product::{self, Product};
+use super::weight_grad::{Sums, store};
 use super::{Images, Target};
 use crate::convert::StoredFloat;
 use crate::element::Element;
@@ -84,11 +85,10 @@ pub fn run<S: StoredFloat>(
         let pass = Pass { shape: &shape, panels: &panels, factors: &factors, steps: &steps, taps, first: first == 0 };
         pass.run(level, &sums);
     }
-    let taps = taps.len();
-    super::weight_grad::store(kernel, &sums, |output, input| {
+    let layout = Sums { run: width, input: 1, tap: width };
+    store(kernel, &sums, &layout, |output, block| {
         let (group, row) = (output / outputs, output % outputs);
-        let panel = group * blocks + input / width;
-        ((panel * outputs + row) * taps * width + input % width, width)
+        ((group * blocks + block) * outputs + row) * taps.len() * width
     });
     Ok(())
 }
