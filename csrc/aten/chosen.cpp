@@ -239,9 +239,13 @@ Tensor& conj_physical_out(const Tensor& self, Tensor& out) {
   if (self.is_complex()) {
     return call_fallback<at::_ops::conj_physical_out>(self, out);
   }
+  TORCH_CHECK(out.scalar_type() == self.scalar_type(), "Found dtype ", out.scalar_type(), " but expected ",
+              self.scalar_type());
   at::native::resize_output(out, self.sizes());
   return out.copy_(self);
 }
+// ATen's composite form calls the kernels of its own devices.
+Tensor& conj_physical_in_place(Tensor& self) { return rustorch::conj_physical_out(self, self); }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("angle", TORCH_FN((Made<Angle, at::_ops::angle>::call)));
@@ -257,6 +261,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("rsub.Tensor", TORCH_FN(rsub));
   m.impl("remainder.Scalar_Tensor", TORCH_FN(remainder_of_number));
   m.impl("conj_physical.out", TORCH_FN(conj_physical_out));
+  m.impl("conj_physical_", TORCH_FN(conj_physical_in_place));
   m.impl("pow.Scalar", TORCH_FN(pow_of_number));
   m.impl("pow.Scalar_out", TORCH_FN(pow_of_number_out));
   m.impl("gelu", TORCH_FN((Made<Gelu, at::_ops::gelu>::call)));

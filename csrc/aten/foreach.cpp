@@ -140,7 +140,8 @@ class Lists {
       plain_ = plain_ && scalar.equal(1);
       return;
     }
-    plain_ = plain_ && !scalar.isComplex();
+    // ATen's loop says where a bool is legal.
+    plain_ = plain_ && !scalar.isComplex() && !scalar.isBoolean();
     scalars_.add(scalar);
   }
 

@@ -279,7 +279,7 @@ Tensor vdot(const Tensor& a, const Tensor& b) {
 
 // The sum over a batch of products is one product: rows of all of `a` side by side, by all of `b`.
 struct SideBySide {
-  SideBySide(const Tensor& self, const Tensor& a, const Tensor& b) {
+  SideBySide(const Tensor& self, const Tensor& a, const Tensor& b) : input(self.expand({a.size(1), b.size(2)})) {
     TORCH_CHECK(a.dim() == 3, "batch1 must be a 3D tensor");
     TORCH_CHECK(b.dim() == 3, "batch2 must be a 3D tensor");
     TORCH_CHECK(a.size(0) == b.size(0), "batch1 and batch2 must have same number of batches, got ", a.size(0), " and ",
@@ -289,11 +289,10 @@ struct SideBySide {
     check_batches(a, b);
     rows = a.transpose(0, 1).reshape({a.size(1), a.size(0) * a.size(2)});
     columns = b.reshape({b.size(0) * b.size(1), b.size(2)});
-    input = self.expand({a.size(1), b.size(2)});
   }
+  Tensor input;
   Tensor rows;
   Tensor columns;
-  Tensor input;
 };
 
 Tensor addbmm(const Tensor& self, const Tensor& a, const Tensor& b, const Scalar& beta, const Scalar& alpha) {
@@ -318,6 +317,11 @@ Tensor& addbmm_in_place(Tensor& self, const Tensor& a, const Tensor& b, const Sc
     return call_fallback<at::_ops::addbmm_>(self, a, b, beta, alpha);
   }
   const SideBySide one(self, a, b);
+  if (self.sizes() != one.input.sizes()) {
+    // This op, other than its kin, resizes an input that broadcasts.
+    const Tensor result = rustorch::addmm(one.input, one.rows, one.columns, beta, alpha);
+    return self.resize_(result.sizes()).copy_(result);
+  }
   return addmm_in_place(self, one.rows, one.columns, beta, alpha);
 }
 

@@ -39,6 +39,7 @@ int64_t channels_of(const Tensor& input) {
 void launch_batch_norm(const Tensor& output, const Tensor& save_mean, const Tensor& save_invstd, const Tensor& input,
                        const OptionalTensor& weight, const OptionalTensor& bias, const OptionalTensor& running_mean,
                        const OptionalTensor& running_var, bool training, double momentum, double eps) {
+  TORCH_CHECK(input.numel() > 0, "input tensor must have at least one element, but got input_sizes = ", input.sizes());
   launch(Op::batch_norm_,
          {output, save_mean, save_invstd, Operand(running_mean), Operand(running_var), input, Operand(weight),
           Operand(bias)},

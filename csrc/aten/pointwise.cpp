@@ -45,8 +45,9 @@ void Arguments::see(const at::Tensor& tensor) {
       dense = at::isFloatingType(dtype) && native && tensor.is_privateuseone() && tensor.is_contiguous();
     } else {
       const at::Tensor& first = *tensors[0];
-      // A number takes the dtype of the tensors.
-      const bool number = tensor.unsafeGetTensorImpl()->is_wrapped_number() && native && first.dim() != 0;
+      // A number takes the dtype of the tensors; of a bool, the meta says whether it is legal.
+      const bool number = tensor.unsafeGetTensorImpl()->is_wrapped_number() && native && dtype != at::kBool &&
+                          first.dim() != 0;
       dense = number || (dtype == first.scalar_type() && tensor.is_privateuseone() &&
                          tensor.sizes() == first.sizes() && tensor.is_contiguous());
     }
@@ -114,9 +115,7 @@ static c10::SmallVector<int, 4> operand_order(const at::TensorIteratorBase& iter
 
 void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArguments& scalars,
                      c10::ArrayRef<const at::Tensor*> inputs) {
-  if (iterator.numel() == 0) {
-    return;
-  }
+  // Of empty tensors too, so that their dtypes are refused where those of others are.
   const auto rank = static_cast<size_t>(iterator.ndim());
   const auto shape = iterator.shape();
   const auto order = operand_order(iterator, inputs);

@@ -62,6 +62,11 @@ Tensor& fill_float(Op op, const char* name, Tensor& self, MaybeGenerator generat
 }
 
 Tensor& uniform(Tensor& self, double from, double to, MaybeGenerator generator) {
+  if (self.is_complex()) {
+    Tensor parts = at::view_as_real(self);
+    uniform(parts, from, to, std::move(generator));
+    return self;
+  }
   check_float(self, "check_uniform_bounds");
   TORCH_CHECK(from <= to, "uniform_ expects to return a [from, to) range, but found from=", from, " > to=", to);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, self.scalar_type(), "check_uniform_bounds", [&] {

@@ -1,6 +1,7 @@
 // Tensors of arithmetic and geometric sequences, and the identity.
 #include <ATen/core/Tensor.h>
 #include <ATen/native/Resize.h>
+#include <ATen/native/RangeUtils.h>
 #include <ATen/ops/arange_ops.h>
 #include <ATen/ops/linspace_ops.h>
 #include <ATen/ops/logspace_ops.h>
@@ -18,23 +19,10 @@ namespace {
 using at::Scalar;
 using at::Tensor;
 
-// How many elements `arange` gives, by ATen's own rule: integers exactly, floats in double.
+// How many elements `arange` gives, by ATen's own rule: of integers exactly, else in double.
 int64_t arange_size(const Scalar& start, const Scalar& end, const Scalar& step, at::ScalarType dtype) {
-  const double first = start.toDouble();
-  const double last = end.toDouble();
-  const double by = step.toDouble();
-  TORCH_CHECK(by != 0, "step must be nonzero");
-  TORCH_CHECK(std::isfinite(first) && std::isfinite(last), "unsupported range: ", first, " -> ", last);
-  TORCH_CHECK((by > 0 && last >= first) || (by < 0 && last <= first),
-              "upper bound and lower bound inconsistent with step sign");
-  if (dtype == at::kLong) {
-    const int64_t stride = step.toLong();
-    const int64_t sign = stride > 0 ? 1 : -1;
-    return (end.toLong() - start.toLong() + stride - sign) / stride;
-  }
-  const double size = std::ceil((last - first) / by);
-  TORCH_CHECK(size >= 0 && size < 9.2e18, "invalid size, possible overflow?");
-  return static_cast<int64_t>(size);
+  return dtype == at::kLong ? at::native::compute_arange_size<int64_t>(start, end, step)
+                            : at::native::compute_arange_size<double>(start, end, step);
 }
 
 // Fills `out` as one line, in order, whatever its shape.
