@@ -8,7 +8,7 @@ from rustorch_device import _C
 class _Alias(torch.autograd.Function):
     @staticmethod
     def forward(ctx: object, tensor: torch.Tensor) -> torch.Tensor:
-        return _C.alias(tensor)
+        return _C.alias(tensor, lasting=True)
 
     @staticmethod
     def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
@@ -19,8 +19,9 @@ def alias(tensor: torch.Tensor) -> torch.Tensor:
     """A CPU tensor as a rustorch tensor over the same memory, or the other way round, uncopied.
 
     Writing to one shows in the other. Gradients flow through. The two keep separate version
-    counters, so autograd does not see a write through the alias.
+    counters, so autograd does not see a write through the alias. As with `tensor.numpy()`, the memory
+    can no longer be resized.
     """
     if tensor.requires_grad and torch.is_grad_enabled():
         return _Alias.apply(tensor)
-    return _C.alias(tensor.detach())
+    return _C.alias(tensor.detach(), lasting=True)

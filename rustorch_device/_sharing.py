@@ -35,7 +35,7 @@ def _dlpack(of_torch: Callable[..., Any], self: torch.Tensor, **options: Any) ->
     if not _is_ours(self) or (wanted is not None and wanted[0] == DLDeviceType.kDLExtDev):
         return of_torch(self, **options)
     # Autograd and lazy conjugates cannot be exported: PyTorch's own method refuses them.
-    return of_torch(_C.alias(self.detach()).requires_grad_(self.requires_grad), **options)
+    return of_torch(_C.alias(self.detach(), lasting=True).requires_grad_(self.requires_grad), **options)
 
 
 def _dlpack_device(of_torch: Callable[..., Any], self: torch.Tensor) -> Any:

@@ -23,7 +23,6 @@ from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rustorch_device import _C, _replay
-from rustorch_device._alias import alias
 
 DEVICE = torch.device("rustorch", 0)
 
@@ -73,14 +72,14 @@ class Slot:
 def _on_device(value: Any) -> Any:
     """The value, a CPU tensor aliased onto the device without a copy."""
     if isinstance(value, torch.Tensor) and value.device.type == "cpu":
-        return alias(value.detach())
+        return _C.alias(value.detach())
     return value
 
 
 def _on_cpu(value: Any) -> Any:
     """The value, a rustorch tensor aliased onto the CPU without a copy."""
     if isinstance(value, torch.Tensor) and value.device.type == DEVICE.type:
-        return alias(value.detach())
+        return _C.alias(value.detach())
     return value
 
 

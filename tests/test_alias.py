@@ -2,6 +2,7 @@
 
 import gc
 
+import numpy as np
 import pytest
 import torch
 
@@ -45,6 +46,27 @@ def test_the_alias_keeps_the_memory_alive(device):
     torch.rustorch.empty_cache()
     torch.ones(100_000).to(device)
     assert (there.cpu() == 3).all()
+
+
+@pytest.mark.parametrize("device", ["cpu", "rustorch"])
+def test_aliased_memory_stays_where_it_is(device):
+    tensor = torch.ones(3, device=device)
+    there = alias(tensor)
+    # PyTorch gives a tensor its new size before it asks for the room: views of it are resized here.
+    for resize in (
+        lambda: tensor.detach().resize_(100),
+        lambda: there.detach().resize_(100),
+        lambda: tensor.untyped_storage().resize_(0),
+    ):
+        with pytest.raises(RuntimeError, match="not resizable"):
+            resize()
+    tensor.resize_(2).fill_(5)
+    assert there.tolist() == [5, 5, 1]
+    exported = torch.ones(3, device="rustorch")
+    array = np.from_dlpack(exported)
+    with pytest.raises(RuntimeError, match="not resizable"):
+        exported.resize_(100)
+    assert array.tolist() == [1, 1, 1]
 
 
 def test_gradients_flow_both_ways():

@@ -11,7 +11,8 @@ namespace rustorch {
 void bind_device(pybind11::module_& module) {
   namespace py = pybind11;
   module.def("claim_autograd_engine", &claim_autograd_engine, "Makes backward run on the thread that calls it.");
-  module.def("alias", &alias, "The same memory on the other device, cpu or rustorch.", py::arg("tensor"));
+  module.def("alias", &alias, "The same memory on the other device, cpu or rustorch.", py::arg("tensor"),
+             py::arg("lasting") = false);
   module.def("move_storage", &move_storage, "Moves a rustorch tensor's storage onto a cpu tensor's memory.",
              py::arg("tensor"), py::arg("host"));
   module.def("default_generator", [] { return default_generator(); }, "The device's own generator.");

@@ -86,12 +86,15 @@ void move_storage(const at::Tensor& tensor, const at::Tensor& host) {
   impl->set_resizable(false);
 }
 
-at::Tensor alias(const at::Tensor& tensor) {
+at::Tensor alias(const at::Tensor& tensor, bool lasting) {
   TORCH_CHECK(tensor.layout() == at::kStrided && tensor.has_storage(), "alias: expected a dense tensor, got layout ",
               tensor.layout());
   TORCH_CHECK(tensor.is_cpu() || tensor.device().type() == kRustorch, "alias: expected a cpu or rustorch tensor, got ",
               tensor.device());
   TORCH_CHECK(!tensor.is_quantized(), "alias: quantized tensors are not supported");
+  if (lasting) {
+    tensor.storage().unsafeGetStorageImpl()->set_resizable(false);
+  }
   const c10::Device other = tensor.is_cpu() ? device() : c10::Device(c10::kCPU);
   return retarget(tensor, alias_storage(tensor.storage(), other));
 }

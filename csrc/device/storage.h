@@ -21,7 +21,9 @@ at::Tensor retarget(const at::Tensor& like, c10::Storage storage);
 // CPU tensor that holds its bytes already.
 void move_storage(const at::Tensor& tensor, const at::Tensor& host);
 
-// The same memory on the other device, cpu or rustorch: no copy, and no autograd history.
-at::Tensor alias(const at::Tensor& tensor);
+// The same memory on the other device, cpu or rustorch: no copy, and no autograd history. While a
+// `lasting` one may be about, the memory must stay where it is: as PyTorch does for NumPy arrays, the
+// storage is no longer resizable.
+at::Tensor alias(const at::Tensor& tensor, bool lasting = false);
 
 }  // namespace rustorch
