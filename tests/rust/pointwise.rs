@@ -6,6 +6,7 @@ mod support;
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::error::{Error, Kind};
 use rustorch_kernels::isa::Level;
+use rustorch_kernels::loops::iterate::Space;
 use rustorch_kernels::ops::row::{Block, INPUTS, SCALARS, Scalars};
 use rustorch_kernels::ops::{Op, Row, launch};
 use rustorch_kernels::view::{Attrs, View};
@@ -490,4 +491,23 @@ fn spaced_numbers_end_where_they_should() {
         run(Op::linspace, &[out.view()], &[], &[0.0, 10.0]).unwrap();
         assert_eq!(out.values(), [0, 2, 5, 7, 10]);
     });
+}
+
+#[test]
+fn a_space_gives_each_element_once_and_an_empty_one_gives_no_row() {
+    let steps = |sizes: &[i64], strides: &[i64]| {
+        let space = Space::new(sizes, [strides]);
+        let mut offsets = Vec::new();
+        space.rows(0, space.numel, |[start], count| {
+            let stride = space.inner().strides[0];
+            offsets.extend((0..count as isize).map(|step| start + step * stride));
+        });
+        offsets.sort_unstable();
+        offsets
+    };
+    assert_eq!(steps(&[3, 2], &[1, 4]), [0, 1, 2, 4, 5, 6]);
+    assert_eq!(steps(&[], &[]), [0]);
+    for empty in [[0, 3], [3, 0], [0, 0]] {
+        assert_eq!(steps(&empty, &[5, 1]), []);
+    }
 }

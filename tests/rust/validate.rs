@@ -68,6 +68,31 @@ fn hostile_sizes_and_strides_are_refused_without_overflow() {
 }
 
 #[test]
+fn elements_across_their_alignment_are_refused() {
+    let memory = [0u64; 4];
+    let at = |dtype: DType, byte: usize| {
+        let data = memory.as_ptr().cast::<u8>().wrapping_add(byte).cast_mut();
+        // SAFETY: nothing is read.
+        bounds(&unsafe { View::new(data, dtype, &[1], &[1]) })
+    };
+    for byte in 0..16 {
+        for (dtype, alignment) in [
+            (DType::U8, 1),
+            (DType::Bool, 1),
+            (DType::BF16, 2),
+            (DType::F32, 4),
+            (DType::I64, 8),
+            (DType::C64, 8),
+            (DType::C128, 8),
+        ] {
+            assert_eq!(at(dtype, byte).is_ok(), byte % alignment == 0, "{dtype} at byte {byte}");
+        }
+    }
+    let error = at(DType::F32, 2).expect_err("half a number off");
+    assert_eq!(error.to_string(), "the memory of a float32 tensor is not aligned to 4 bytes: clone() it on the CPU");
+}
+
+#[test]
 fn a_refusal_names_the_op_and_writes_nothing() {
     let mut memory = [1f32; 8];
     let pointer = memory.as_mut_ptr();

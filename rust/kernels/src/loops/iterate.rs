@@ -12,8 +12,7 @@ pub struct Dim<const OPERANDS: usize> {
     pub strides: [isize; OPERANDS],
 }
 
-/// A common iteration space, innermost dimension first. Never empty: a scalar has one dimension
-/// of size one.
+/// A common iteration space, innermost dimension first. There is always one: a scalar's has size one.
 #[derive(Clone, Debug)]
 pub struct Space<const OPERANDS: usize> {
     pub dims: SmallVec<[Dim<OPERANDS>; 6]>,
@@ -60,9 +59,12 @@ impl<const OPERANDS: usize> Space<OPERANDS> {
     }
 
     /// Calls `row(offsets, count)` for each piece of an innermost row within the linear range
-    /// `start..end` of the iteration.
+    /// `start..end` of the iteration; of an empty range, none.
     #[inline]
     pub fn rows(&self, start: usize, end: usize, mut row: impl FnMut([isize; OPERANDS], usize)) {
+        if start >= end {
+            return;
+        }
         let inner = self.inner();
         let mut index: SmallVec<[usize; 6]> = smallvec![0; self.dims.len()];
         let mut rest = start;
@@ -77,7 +79,7 @@ impl<const OPERANDS: usize> Space<OPERANDS> {
             }
         }
         let mut done = start;
-        while done < end {
+        loop {
             let count = (inner.size - index[0]).min(end - done);
             row(offsets, count);
             done += count;

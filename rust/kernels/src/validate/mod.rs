@@ -1,5 +1,5 @@
 //! What a launch is checked for before its kernel runs, and so before anything is written: that each
-//! view stays within its storage, and that what is written lies apart from what is read and from
+//! view stays within its storage, aligned, and that what is written lies apart from what is read and from
 //! itself. [`crate::ops::launch`] calls it for every op. What index tensors hold is checked by their
 //! ops, through [`indices`].
 //!
@@ -50,7 +50,7 @@ fn repeats(view: &View<'_>) -> bool {
 }
 
 /// The addresses that a view reaches; none where it has no elements. Refuses a view that leaves its
-/// storage, and sizes and strides that no address holds.
+/// storage, sizes and strides that no address holds, and elements that lie across their alignment.
 #[inline(always)]
 pub fn bounds(view: &View<'_>) -> Result<Span> {
     match reach(view) {
@@ -59,7 +59,7 @@ pub fn bounds(view: &View<'_>) -> Result<Span> {
     }
 }
 
-/// None where the view is out of bounds or empty.
+/// None where the view is out of bounds, not aligned or empty.
 #[inline(always)]
 fn reach(view: &View<'_>) -> Option<Span> {
     let (first, end) = match (view.sizes(), view.strides()) {
@@ -72,7 +72,13 @@ fn reach(view: &View<'_>) -> Option<Span> {
     let start = address.checked_add(first.checked_mul(bytes)?)? as usize;
     let end = address.checked_add(end.checked_mul(bytes)?)? as usize;
     let (from, room) = view.storage();
-    (from <= start && end.wrapping_sub(from) <= room).then_some(start..end)
+    (from <= start && end.wrapping_sub(from) <= room && is_aligned(view)).then_some(start..end)
+}
+
+/// Whether its elements lie where their type may: of 16 bytes, two numbers of 8.
+#[inline(always)]
+fn is_aligned(view: &View<'_>) -> bool {
+    view.bytes() as usize & (view.dtype().size() - 1) & 7 == 0
 }
 
 /// The elements that a view reaches, from its own first one.
@@ -169,6 +175,11 @@ fn nothing_or_refused(view: &View<'_>) -> Result<Span> {
         return Ok(0..0);
     }
     let (from, room) = view.storage();
+    if !is_aligned(view) {
+        let (dtype, bytes) = (view.dtype(), view.dtype().size().min(8));
+        let message = format!("the memory of a {dtype} tensor is not aligned to {bytes} bytes: clone() it on the CPU");
+        return Err(Error::Runtime(message));
+    }
     Err(Error::Shape(format!(
         "sizes {:?}, strides {:?} and itemsize {}, from byte {} on, are out of bounds for storage of size {}",
         view.sizes(),
