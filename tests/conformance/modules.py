@@ -38,8 +38,7 @@ def _step(arguments: Any) -> Any:
     leaves = [leaf for leaf in leaves if leaf.requires_grad]
     gradients = None
     if results and leaves:
-        seeds = [seed.to(device) for seed in seeds_like(results)]
-        gradients = torch.autograd.grad(results, leaves, seeds, allow_unused=True)
+        gradients = torch.autograd.grad(results, leaves, seeds_like(results), allow_unused=True)
     return output, gradients, list(module.buffers())
 
 

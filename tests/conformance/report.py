@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from conformance.cases import DTYPES, Result
+from conformance.checks import CHECKS
 
 Results = dict[str, dict[str, Result]]
 
@@ -28,18 +29,21 @@ def is_specialised(op: str) -> bool:
     return any(fnmatch.fnmatch(op.removeprefix("masked."), pattern) for pattern in SPECIALISED)
 
 
+def surprise(case: str, result: Result, expected: dict[str, str]) -> str | None:
+    """What is wrong: it failed though nothing says so, or passed though it should fail."""
+    failed = result.outcome in ("fail", "crash")
+    if failed and case not in expected:
+        return f"FAILED {case}: {result.message}"
+    if not failed and case in expected:
+        return f"PASSED {case}, expected to fail: {expected[case]}"
+    return None
+
+
 def surprises(results: Results, expected: dict[str, str]) -> list[str]:
-    """Cases that failed though nothing says so, and cases that passed though they should fail."""
-    wrong = []
-    for op, cases in results.items():
-        for case, result in cases.items():
-            name = f"{op} {case}"
-            failed = result.outcome in ("fail", "crash")
-            if failed and name not in expected:
-                wrong.append(f"FAILED {name}: {result.message}")
-            elif not failed and name in expected:
-                wrong.append(f"PASSED {name}, expected to fail: {expected[name]}")
-    return wrong
+    found = (
+        surprise(f"{op} {case}", result, expected) for op, cases in results.items() for case, result in cases.items()
+    )
+    return [what for what in found if what is not None]
 
 
 def totals(results: Results, case: str, specialised: bool) -> tuple[int, int]:
@@ -121,7 +125,7 @@ def write_ops_page(path: Path, everything: Results) -> None:
         "`make conformance` writes this page.",
         "",
         "● native: every kernel that ran is Rust · ○ fallback: PyTorch's CPU kernel ran, over the same memory ·",
-        "✗ not supported, or different from the CPU (`tests/conformance/expected_failures.toml` says why of some) ·",
+        "✗ not supported, or different from the CPU for a reason (`tests/conformance/expected_failures.toml`) ·",
         "blank: PyTorch's CPU does not have it either",
         "",
         "## Totals",
@@ -137,6 +141,16 @@ def write_ops_page(path: Path, everything: Results) -> None:
     for name, column in zip(DTYPES, columns, strict=True):
         marks = Counter(mark(cases.get(f"forward {name}")) for cases in results.values())
         lines.append(f"| {column} | {marks['●']} | {marks['○']} | {marks['✗']} |")
+    lines += ["", "| what is asked of ops | cases | expected to fail |", "|---|---|---|"]
+    for check in CHECKS:
+        outcomes = [
+            result.outcome
+            for cases in results.values()
+            for case, result in cases.items()
+            if case.startswith(f"{check} ") and result.outcome != "not dense"
+        ]
+        failed = sum(outcome != "pass" for outcome in outcomes)
+        lines.append(f"| {check.replace('_', ' ')} | {len(outcomes)} | {failed} |")
     lines += ["", "## Op by op", "", f"| op | {' | '.join(columns)} | f32 backward |"]
     lines.append("|---" * (len(columns) + 2) + "|")
     for op, cases in sorted(results.items()):

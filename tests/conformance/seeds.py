@@ -11,7 +11,10 @@ def differentiable(tree: Any) -> list[torch.Tensor]:
 
 
 def seeds_like(results: list[torch.Tensor]) -> list[torch.Tensor]:
-    """The same numbers at each call, on the CPU; drawn in f64, so that every dtype has the seeds of its rounding."""
+    """The same numbers at each call, whatever the device.
+
+    They are drawn in f64, so that every dtype has the seeds of its rounding.
+    """
     generator = torch.Generator().manual_seed(0)
     return [
         torch.randn(
@@ -19,6 +22,6 @@ def seeds_like(results: list[torch.Tensor]) -> list[torch.Tensor]:
             generator=generator,
             dtype=torch.promote_types(result.dtype, torch.float64),
             device="cpu",
-        ).to(result.dtype)
+        ).to(result)
         for result in results
     ]
