@@ -189,6 +189,7 @@ struct NextAfter {
   using Meta = at::meta::structured_nextafter;
   static void run(at::TensorIteratorBase& iterator, const Tensor& self, const Tensor& other) {
     const auto dtype = iterator.common_dtype();
+    TORCH_CHECK_NOT_IMPLEMENTED(at::isFloatingType(dtype), "\"nextafter\" not implemented for '", dtype, "'");
     const auto bits = dtype == at::kDouble ? at::kLong : dtype == at::kFloat ? at::kInt : at::kShort;
     const Tensor& out = iterator.tensor(0);
     const Tensor result = out.scalar_type() == dtype ? out : empty_dense(out.sizes(), dtype);

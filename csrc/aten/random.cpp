@@ -179,8 +179,7 @@ Tensor& bernoulli_number(Tensor& self, double p, MaybeGenerator generator) {
 }
 
 Tensor& bernoulli_tensor(Tensor& self, const Tensor& p, MaybeGenerator generator) {
-  TORCH_CHECK(at::isFloatingType(p.scalar_type()),
-              "expected probabilities tensor to have floating type, got ", p.scalar_type());
+  check_float(p, "bernoulli_tensor");
   at::assert_no_internal_overlap(self);
   const Tensor here = p.is_cpu() ? p.to(self.device()) : p;
   const auto expanded = at::expand_inplace(self, here, "bernoulli_");
