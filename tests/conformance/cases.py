@@ -11,21 +11,8 @@ import torch
 
 import rustorch_device  # noqa: F401  before PyTorch's test modules, whose list of devices freezes
 from conformance import checks, modules, optimizers
-from conformance.inputs import NotDense
+from conformance.inputs import DTYPES, NotDense
 
-DTYPES = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "int64": torch.int64,
-    "int32": torch.int32,
-    "int16": torch.int16,
-    "int8": torch.int8,
-    "uint8": torch.uint8,
-    "bool": torch.bool,
-    "complex64": torch.complex64,
-}
 #: Samples of an entry and dtype, spread over those that the database has.
 SAMPLES = 5
 EXPECTED_FAILURES = Path(__file__).parent / "expected_failures.toml"

@@ -7,8 +7,8 @@ import torch
 from torch.testing._internal.common_utils import noncontiguous_like
 from torch.utils._pytree import tree_flatten, tree_map
 
-from conformance.compare import Different, Outcome, assert_same, compare, tolerance
-from conformance.inputs import DEVICE, Mover, evenly, expect_dense
+from conformance.compare import Different, Outcome, assert_same, assert_same_outcome, compare, tolerance
+from conformance.inputs import DEVICE, DTYPES, Mover, evenly, expect_dense
 from conformance.places import elements_of, gradients_of
 from conformance.seeds import differentiable, seeds_like
 
@@ -200,6 +200,32 @@ def errors(op: Any, dtype: torch.dtype, limit: int) -> None:
         compare(caller(op), arguments_of(error_input.sample_input))
 
 
+def other_dtypes(op: Any, dtype: torch.dtype, limit: int) -> None:
+    """A dtype that the CPU refuses is computed, or refused by the same exception before anything is written."""
+    known = op.supported_dtypes("cpu")
+    source = torch.float32 if torch.float32 in known else min(known, key=str)
+
+    def cast(value: Any) -> Any:
+        return value.to(dtype) if isinstance(value, torch.Tensor) and value.dtype == source else value
+
+    calls = [caller(op)]
+    if op.inplace_variant is not None:
+        calls.append(lambda arguments: op.inplace_variant(arguments[0], *arguments[1], **arguments[2]))
+    for sample in samples(op, source, 2):
+        arguments = tree_map(cast, arguments_of(sample))
+        for call in calls:
+            theirs, mine = Mover("cpu")(arguments), Mover(DEVICE)(arguments)
+            expected = Outcome.of(lambda call=call, theirs=theirs: call(theirs))
+            actual = Outcome.of(lambda call=call, mine=mine: call(mine), DEVICE)
+            if expected.error is None or actual.error is None:
+                continue
+            assert_same_outcome(actual, expected)
+            if any(word in str(actual.error) for word in ("panicked", "INTERNAL ASSERT")):
+                raise Different(f"an error inside of rustorch: {actual.error}")
+            # Of what the CPU's own kernels write before they refuse, no more is asked.
+            assert_same(mine, theirs)
+
+
 def backward(op: Any, dtype: torch.dtype, limit: int) -> None:
     """Gradients as the CPU's."""
     for sample in samples(op, dtype, limit, requires_grad=True):
@@ -261,6 +287,7 @@ def applicable(op: Any) -> Iterator[tuple[str, frozenset[torch.dtype]]]:
         yield "out", dtypes
     if op.error_inputs_func is not None:
         yield "errors", frozenset([torch.float32])
+    yield "other_dtypes", frozenset(DTYPES.values()) - dtypes if dtypes else frozenset()
     if op.supports_autograd:
         yield "backward", differentiable
         yield "finite_differences", differentiable & {torch.float64}
@@ -272,6 +299,7 @@ CHECKS: dict[str, Callable[[Any, torch.dtype, int], None]] = {
     "in_place": in_place,
     "out": out,
     "errors": errors,
+    "other_dtypes": other_dtypes,
     "backward": backward,
     "finite_differences": finite_differences,
 }

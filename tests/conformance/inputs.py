@@ -6,6 +6,19 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
 DEVICE = "rustorch"
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int64": torch.int64,
+    "int32": torch.int32,
+    "int16": torch.int16,
+    "int8": torch.int8,
+    "uint8": torch.uint8,
+    "bool": torch.bool,
+    "complex64": torch.complex64,
+}
 
 
 class NotDense(Exception):
