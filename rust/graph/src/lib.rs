@@ -13,3 +13,4 @@ pub mod plan;
 pub mod program;
 pub mod record;
 pub mod run;
+pub mod tiled;

@@ -7,9 +7,11 @@ use std::sync::{Arc, OnceLock};
 
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::ops::Row;
+use rustorch_kernels::reduce::Launch;
 use rustorch_kernels::view::Attrs;
 
 use crate::fused::Fused;
+use crate::tiled::Tiled;
 
 /// An index into [`Program::buffers`].
 pub type BufferId = usize;
@@ -36,7 +38,7 @@ pub struct Buffer {
 }
 
 /// A strided view of a buffer. An absent operand has no buffer and is not `present`; an empty
-/// tensor's operand has no buffer and is.
+/// tensor's operand has no buffer and is, and so is what a reduction computes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Operand {
     pub present: bool,
@@ -51,6 +53,11 @@ pub struct Operand {
 impl Operand {
     pub fn numel(&self) -> usize {
         self.sizes.iter().product::<i64>() as usize
+    }
+
+    /// Whether its elements are never in memory.
+    pub fn is_computed(&self) -> bool {
+        self.present && self.buffer.is_none() && self.numel() != 0
     }
 
     /// The bytes that the view reaches, as a range of the buffer; None where sizes or strides are
@@ -83,6 +90,24 @@ pub enum Kernel {
     Row(&'static Row),
     /// Several pointwise rows in one loop.
     Fused(Box<Fused>),
+    /// A reduction of what such a loop computes.
+    Reduced(Box<Reduced>),
+    /// Instructions that run some rows at a time.
+    Tiled(Box<Tiled>),
+}
+
+/// A reduction that computes its elements. Its instruction's operands are the row's results, then the
+/// fused kernel's operands.
+#[derive(Clone)]
+pub struct Reduced {
+    pub row: &'static Row,
+    pub fused: Fused,
+    /// The row, with something else than memory to read.
+    pub launch: Launch,
+    /// What the row reads: the sizes and strides of the sink's elements.
+    pub input: Operand,
+    /// The fused kernel's stored operand that the row reads. It has no buffer where nothing else does.
+    pub sink: usize,
 }
 
 /// One step of a program.
@@ -97,11 +122,54 @@ pub struct Instruction {
 }
 
 impl Instruction {
+    pub fn attrs(&self) -> Attrs<'_> {
+        Attrs { ints: &self.ints, floats: &self.floats }
+    }
+
     /// How many of the first operands it writes.
     pub fn outputs(&self) -> usize {
         match &self.kernel {
-            Kernel::Row(row) => row.outputs.count(&Attrs { ints: &self.ints, floats: &self.floats }).unwrap_or(0),
+            Kernel::Row(row) => self.row_outputs(row),
             Kernel::Fused(fused) => fused.outputs,
+            Kernel::Reduced(reduced) => self.row_outputs(reduced.row) + reduced.fused.outputs,
+            Kernel::Tiled(tiled) => tiled.outputs,
+        }
+    }
+
+    fn row_outputs(&self, row: &Row) -> usize {
+        row.outputs.count(&self.attrs()).unwrap_or(0)
+    }
+
+    /// The graph's nodes that it came from.
+    fn origins(&self) -> Vec<usize> {
+        let mut origins = match &self.kernel {
+            Kernel::Row(_) => vec![self.origin],
+            Kernel::Fused(fused) => fused.origins.clone(),
+            Kernel::Reduced(reduced) => [&reduced.fused.origins, &[self.origin][..]].concat(),
+            Kernel::Tiled(tiled) => tiled.parts.iter().flat_map(|part| part.instruction.origins()).collect(),
+        };
+        origins.dedup();
+        origins
+    }
+
+    /// Gives buffers other numbers: each that at its index.
+    pub fn rename(&mut self, numbers: &[BufferId]) {
+        for buffer in self.operands.iter_mut().filter_map(|operand| operand.buffer.as_mut()) {
+            *buffer = numbers[*buffer];
+        }
+        if let Kernel::Tiled(tiled) = &mut self.kernel {
+            tiled.parts.iter_mut().for_each(|part| part.instruction.rename(numbers));
+            tiled.locals.iter_mut().for_each(|local| local.buffer = numbers[local.buffer]);
+        }
+    }
+
+    /// The names of the rows that it is made of.
+    fn parts(&self) -> Vec<&'static str> {
+        match &self.kernel {
+            Kernel::Row(row) => vec![row.name],
+            Kernel::Fused(fused) => fused.parts.clone(),
+            Kernel::Reduced(reduced) => [&reduced.fused.parts, &[reduced.row.name][..]].concat(),
+            Kernel::Tiled(tiled) => tiled.parts.iter().flat_map(|part| part.instruction.parts()).collect(),
         }
     }
 
@@ -109,7 +177,7 @@ impl Instruction {
     pub fn name(&self) -> String {
         match &self.kernel {
             Kernel::Row(row) => row.name.to_string(),
-            Kernel::Fused(fused) => format!("fused[{}]", fused.parts.join("+")),
+            _ => format!("fused[{}]", self.parts().join("+")),
         }
     }
 
@@ -119,6 +187,32 @@ impl Instruction {
 
     pub fn written(&self) -> &[Operand] {
         &self.operands[..self.outputs()]
+    }
+
+    fn text(&self) -> String {
+        let operands: Vec<String> = self.operands.iter().map(operand_text).collect();
+        let (written, read) = operands.split_at(self.outputs().min(operands.len()));
+        let mut text = format!("{} = {}({})", written.join(", "), self.name(), read.join(", "));
+        if !self.ints.is_empty() {
+            let _ = write!(text, " ints {:?}", self.ints);
+        }
+        if !self.floats.is_empty() {
+            let _ = write!(text, " floats {:?}", self.floats);
+        }
+        let _ = match &self.kernel {
+            Kernel::Row(_) => Ok(()),
+            Kernel::Fused(fused) => write!(text, " {{ {} }}", fused.text()),
+            Kernel::Reduced(reduced) => {
+                let Reduced { row, fused, sink, .. } = reduced.as_ref();
+                write!(text, " {{ {}; {} of operand {sink} }}", fused.text(), row.name)
+            }
+            Kernel::Tiled(tiled) => {
+                let parts: Vec<String> =
+                    tiled.parts.iter().map(|part| format!("\n    {}", part.instruction.text())).collect();
+                write!(text, " {{ {} of {} rows at a time:{}\n}}", tiled.tile, tiled.rows, parts.concat())
+            }
+        };
+        text
     }
 }
 
@@ -145,10 +239,7 @@ impl Program {
             let label = |&origin: &usize| self.origins.get(origin).map_or("", String::as_str);
             self.instructions
                 .iter()
-                .map(|instruction| match &instruction.kernel {
-                    Kernel::Row(_) => label(&instruction.origin).into(),
-                    Kernel::Fused(fused) => fused.origins.iter().map(label).collect::<Vec<_>>().join("; ").into(),
-                })
+                .map(|instruction| instruction.origins().iter().map(label).collect::<Vec<_>>().join("; ").into())
                 .collect()
         });
         sources.get(instruction).cloned()
@@ -205,19 +296,7 @@ impl Program {
             let _ = writeln!(text, "b{id}: {} bytes, {place}", buffer.bytes);
         }
         for instruction in &self.instructions {
-            let outputs = instruction.outputs();
-            let operands: Vec<String> = instruction.operands.iter().map(operand_text).collect();
-            let (written, read) = operands.split_at(outputs.min(operands.len()));
-            let _ = write!(text, "{} = {}({})", written.join(", "), instruction.name(), read.join(", "));
-            if !instruction.ints.is_empty() {
-                let _ = write!(text, " ints {:?}", instruction.ints);
-            }
-            if !instruction.floats.is_empty() {
-                let _ = write!(text, " floats {:?}", instruction.floats);
-            }
-            if let Kernel::Fused(fused) = &instruction.kernel {
-                let _ = write!(text, " {{ {} }}", fused.text());
-            }
+            text.push_str(&instruction.text());
             text.push('\n');
         }
         let _ = writeln!(text, "arena: {} bytes", self.arena_bytes);
@@ -230,7 +309,8 @@ fn operand_text(operand: &Operand) -> String {
         return "none".to_string();
     }
     let Some(buffer) = operand.buffer else {
-        return format!("empty:{}{:?}", operand.dtype, operand.sizes);
+        let what = if operand.is_computed() { "computed" } else { "empty" };
+        return format!("{what}:{}{:?}", operand.dtype, operand.sizes);
     };
     let mut text = format!("b{buffer}");
     if operand.offset != 0 {

@@ -6,8 +6,8 @@ use rustorch_kernels::profile;
 use rustorch_kernels::view::{Attrs, View};
 use smallvec::SmallVec;
 
-use crate::fused::Fused;
-use crate::program::{Instruction, Kernel, Operand, Place, Program};
+use crate::fused::{Bases, Computed, Fused, Ready};
+use crate::program::{Instruction, Kernel, Operand, Place, Program, Reduced};
 
 /// The memory of one run: addresses of the inputs' and outputs' storages and of the arena.
 #[derive(Clone, Copy)]
@@ -37,12 +37,13 @@ pub unsafe fn run(program: &Program, memory: Memory<'_>, random: Random) -> Resu
             memory.outputs.len()
         )));
     }
+    let arena = memory.arena as usize;
     let base = |operand: &Operand| -> *mut u8 {
         let Some(id) = operand.buffer else { return std::ptr::null_mut() };
         match &program.buffers[id].place {
             Place::Input(number) => memory.inputs[*number] as *mut u8,
             Place::Output(number) => memory.outputs[*number] as *mut u8,
-            Place::Arena(offset) => memory.arena.wrapping_add(*offset),
+            Place::Arena(offset) => (arena as *mut u8).wrapping_add(*offset),
             Place::Constant(value) => value.as_ptr().cast::<u8>().cast_mut(),
             Place::Dead => std::ptr::null_mut(),
         }
@@ -53,27 +54,14 @@ pub unsafe fn run(program: &Program, memory: Memory<'_>, random: Random) -> Resu
             match &instruction.kernel {
                 Kernel::Row(row) => launch(row, instruction, base, random),
                 Kernel::Fused(fused) => launch_fused(fused, instruction, base),
+                Kernel::Reduced(reduced) => launch_reduced(reduced, instruction, base),
+                Kernel::Tiled(tiled) => watched(tiled.operations(), instruction, base, || tiled.run(base)),
             }
         };
         let done = if profile::is_on() { profile::within(program.source(at), launch) } else { launch() };
         done.map_err(|error| named(error, program, instruction.origin))?;
     }
     Ok(())
-}
-
-/// The instruction's operands in the memory of this run.
-unsafe fn views(instruction: &Instruction, base: impl Fn(&Operand) -> *mut u8) -> SmallVec<[View<'_>; 8]> {
-    let mut views = SmallVec::with_capacity(instruction.operands.len());
-    for operand in &instruction.operands {
-        views.push(if operand.present {
-            let data = base(operand).wrapping_add(operand.offset);
-            // SAFETY: the caller's promise.
-            unsafe { View::new(data, operand.dtype, &operand.sizes, &operand.strides) }
-        } else {
-            View::absent()
-        });
-    }
-    views
 }
 
 unsafe fn launch(
@@ -83,7 +71,7 @@ unsafe fn launch(
     random: Random,
 ) -> Result<()> {
     // SAFETY: the caller's promise.
-    let views = unsafe { views(instruction, base) };
+    let views = unsafe { views(&instruction.operands, base) };
     let mut ints: SmallVec<[i64; 16]> = SmallVec::from_slice(&instruction.ints);
     if row.random {
         ints[0] = random.seed as i64;
@@ -93,18 +81,78 @@ unsafe fn launch(
 }
 
 unsafe fn launch_fused(fused: &Fused, instruction: &Instruction, base: impl Fn(&Operand) -> *mut u8) -> Result<()> {
-    let ready = fused.ready().ok_or_else(|| Error::Runtime("a fused kernel was not laid out".into()))?;
-    let bases: SmallVec<[*mut u8; 16]> =
-        instruction.operands.iter().map(|operand| base(operand).wrapping_add(operand.offset)).collect();
+    let ready = ready(fused)?;
+    let bases = bases(&instruction.operands, &base);
     // SAFETY: the caller's promise.
     let run = || unsafe { ready.run(&bases) };
+    // SAFETY: as above.
+    unsafe { watched(fused.operations() * ready.numel, instruction, base, run) }
+}
+
+unsafe fn launch_reduced(
+    reduced: &Reduced,
+    instruction: &Instruction,
+    base: impl Fn(&Operand) -> *mut u8,
+) -> Result<()> {
+    let Reduced { fused, launch, input, sink, .. } = reduced;
+    let (results, operands) = instruction.operands.split_at(instruction.outputs() - fused.outputs);
+    let (ready, bases) = (ready(fused)?, bases(operands, &base));
+    let is_stored = operands[*sink].buffer.is_some();
+    // SAFETY: the caller's promise.
+    let source = unsafe { Computed::new(ready, &bases, *sink, is_stored) };
+    let run = || {
+        // SAFETY: as above.
+        let mut views = unsafe { views(results, &base) };
+        // Where nothing is stored, the address is only counted from.
+        let data = if is_stored { bases[*sink] } else { std::ptr::without_provenance_mut(64) };
+        // SAFETY: the reduction reads its input after the source has computed it, or not at all.
+        views.push(unsafe { View::new(data, input.dtype, &input.sizes, &input.strides) });
+        launch(&views, &instruction.attrs(), Some(&source))?;
+        source.finish()
+    };
+    // SAFETY: as above.
+    unsafe { watched(fused.operations() * ready.numel, instruction, &base, run) }
+}
+
+/// Runs a kernel that the table does not have, in sight of a profile.
+unsafe fn watched(
+    operations: usize,
+    instruction: &Instruction,
+    base: impl Fn(&Operand) -> *mut u8,
+    run: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     if !profile::is_on() {
         return run();
     }
     // SAFETY: the caller's promise.
-    let views = unsafe { views(instruction, base) };
-    let flops = || (fused.operations() * ready.numel) as u64;
-    profile::timed(instruction.name(), &views, run, || fused.outputs, |_, _| flops())
+    let views = unsafe { views(&instruction.operands, base) };
+    profile::timed(instruction.name(), &views, run, || instruction.outputs(), |_, _| operations as u64)
+}
+
+fn ready(fused: &Fused) -> Result<&Ready> {
+    fused.ready().ok_or_else(|| Error::Runtime("a fused kernel was not laid out".into()))
+}
+
+fn bases(operands: &[Operand], base: impl Fn(&Operand) -> *mut u8) -> Bases {
+    operands.iter().map(|operand| base(operand).wrapping_add(operand.offset)).collect()
+}
+
+/// The operands in the memory of this run.
+///
+/// # Safety
+/// The buffers are valid for the operands while the views are used.
+unsafe fn views(operands: &[Operand], base: impl Fn(&Operand) -> *mut u8) -> SmallVec<[View<'_>; 8]> {
+    let mut views = SmallVec::with_capacity(operands.len());
+    for operand in operands {
+        views.push(if operand.present && !operand.is_computed() {
+            let data = base(operand).wrapping_add(operand.offset);
+            // SAFETY: the caller's promise.
+            unsafe { View::new(data, operand.dtype, &operand.sizes, &operand.strides) }
+        } else {
+            View::absent()
+        });
+    }
+    views
 }
 
 #[cold]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustorch_kernels::error::{Error, Result};
 use rustorch_kernels::isa::{self, Level};
 use rustorch_kernels::ops::row::INPUTS;
+use rustorch_kernels::reduce::{Runs, Source};
 use rustorch_kernels::scratch::Scratch;
 use rustorch_kernels::threads;
 use smallvec::SmallVec;
@@ -16,47 +17,145 @@ const TASK: usize = 16 * 1024;
 /// What a step costs, in elements a nanosecond.
 const ELEMENTS_PER_NANOSECOND: usize = 4;
 
+/// The addresses of a kernel's operands.
+pub type Bases = SmallVec<[*mut u8; 16]>;
+
+struct Shared<'a>(&'a [*mut u8]);
+
+// SAFETY: addresses; tasks write disjoint ranges of the outputs.
+unsafe impl Sync for Shared<'_> {}
+
 impl Ready {
     /// # Safety
     /// `bases` are the addresses of the operands' first elements; they are valid for the shapes
     /// that the kernel was laid out for.
     pub unsafe fn run(&self, bases: &[*mut u8]) -> Result<()> {
-        struct Bases<'a>(&'a [*mut u8]);
-        // SAFETY: addresses; tasks write disjoint ranges of the outputs.
-        unsafe impl Sync for Bases<'_> {}
-        let bases = Bases(bases);
+        let bases = Shared(bases);
         let level = isa::level();
         let chunk = if self.row <= TASK { TASK / self.row * self.row } else { TASK };
-        let steps: usize = self.segments.iter().map(|segment| segment.works.len()).sum();
-        let cost = self.numel * (steps + self.loads.len()) / ELEMENTS_PER_NANOSECOND;
-        let bytes = self.buffers * BUFFER;
         let starved = AtomicBool::new(false);
-        threads::parallel_chunks(self.numel, chunk, cost, |range| {
+        threads::parallel_chunks(self.numel, chunk, self.nanoseconds(), |range| {
             let bases = &bases;
-            let Ok(scratch) = Scratch::<u8>::new(bytes) else {
+            let Ok(scratch) = self.scratch() else {
                 return starved.store(true, Ordering::Relaxed);
             };
-            let mut task = Task {
-                ready: self,
-                bases: bases.0,
-                scratch: scratch.ptr(),
-                level,
-                at: SmallVec::from_elem(std::ptr::null_mut(), self.places.len()),
-            };
             // SAFETY: the range is within the iteration.
-            unsafe { task.run(range) };
+            unsafe {
+                let mut task = Task::new(self, bases.0, &scratch, level);
+                task.begin();
+                task.run(range);
+            }
         });
-        if starved.into_inner() { Err(Error::OutOfMemory { bytes }) } else { Ok(()) }
+        self.unless(starved.into_inner())
+    }
+
+    /// As [`Ready::run`], for elements of this range and on this thread.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn run_range(&self, bases: &[*mut u8], range: std::ops::Range<usize>) -> Result<()> {
+        let scratch = self.scratch()?;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut task = Task::new(self, bases, &scratch, isa::level());
+            task.begin();
+            task.run(range);
+        }
+        Ok(())
+    }
+
+    fn scratch(&self) -> Result<Scratch<u8>> {
+        Scratch::new(self.buffers * BUFFER)
+    }
+
+    fn unless(&self, starved: bool) -> Result<()> {
+        if starved { Err(Error::OutOfMemory { bytes: self.buffers * BUFFER }) } else { Ok(()) }
+    }
+
+    fn nanoseconds(&self) -> usize {
+        let steps: usize = self.segments.iter().map(|segment| segment.works.len()).sum();
+        self.numel * (steps + self.loads.len()) / ELEMENTS_PER_NANOSECOND
+    }
+}
+
+/// A kernel whose stored operand `sink` is computed as a reduction asks for it; that operand is dense.
+pub struct Computed<'a> {
+    ready: &'a Ready,
+    bases: Shared<'a>,
+    sink: usize,
+    /// Whether the sink has memory.
+    is_stored: bool,
+    level: Level,
+    starved: AtomicBool,
+}
+
+impl<'a> Computed<'a> {
+    /// # Safety
+    /// As for [`Ready::run`], but for the sink's address where it is not stored.
+    pub unsafe fn new(ready: &'a Ready, bases: &'a [*mut u8], sink: usize, is_stored: bool) -> Self {
+        Self { ready, bases: Shared(bases), sink, is_stored, level: isa::level(), starved: AtomicBool::new(false) }
+    }
+
+    /// Whether all was computed.
+    pub fn finish(&self) -> Result<()> {
+        self.ready.unless(self.starved.load(Ordering::Relaxed))
+    }
+}
+
+impl Source for Computed<'_> {
+    unsafe fn compute(&self, runs: Runs, to: Option<*mut u8>) {
+        let Runs { start, length, count, step } = runs;
+        let (length, count) = if step == length { (length * count, 1) } else { (length, count) };
+        let element = self.ready.lanes[self.sink].element;
+        let Ok(scratch) = self.ready.scratch() else {
+            if let Some(to) = to {
+                // SAFETY: the caller's promise; `finish` says that these are not the elements.
+                unsafe { to.write_bytes(0, length * count * element) };
+            }
+            return self.starved.store(true, Ordering::Relaxed);
+        };
+        let mut task = Task::new(self.ready, self.bases.0, &scratch, self.level);
+        // SAFETY: the caller's promise.
+        unsafe { task.begin() };
+        for run in 0..count {
+            let first = start + run * step;
+            if let Some(to) = to {
+                // The address at which element `first` is the run's place.
+                task.bases[self.sink] = to.wrapping_add(run * length * element).wrapping_sub(first * element);
+            }
+            // SAFETY: the run is within the iteration, and its place holds it.
+            unsafe { task.run(first..first + length) };
+        }
+    }
+
+    fn is_stored(&self) -> bool {
+        self.is_stored
+    }
+
+    fn nanoseconds(&self) -> usize {
+        self.ready.nanoseconds()
     }
 }
 
 struct Task<'a> {
     ready: &'a Ready,
-    bases: &'a [*mut u8],
+    bases: Bases,
     scratch: *mut u8,
     level: Level,
     /// Where each value of the current block is.
     at: SmallVec<[*mut u8; 32]>,
+}
+
+impl<'a> Task<'a> {
+    fn new(ready: &'a Ready, bases: &[*mut u8], scratch: &Scratch<u8>, level: Level) -> Self {
+        Self {
+            ready,
+            bases: bases.into(),
+            scratch: scratch.ptr(),
+            level,
+            at: SmallVec::from_elem(std::ptr::null_mut(), ready.places.len()),
+        }
+    }
 }
 
 impl Task<'_> {
@@ -68,21 +167,35 @@ impl Task<'_> {
     #[inline]
     fn in_place(&self, operand: usize, start: usize, count: usize) -> Option<*mut u8> {
         let lane = &self.ready.lanes[operand];
+        let base = self.bases[operand];
+        if lane.is_line() {
+            return Some(base.wrapping_add(start * lane.element));
+        }
         let run = lane.dense_run();
-        (run > 0 && run - start % run >= count).then(|| self.bases[operand].wrapping_offset(lane.offset(start)))
+        (run > 0 && run - start % run >= count).then(|| base.wrapping_offset(lane.offset(start)))
+    }
+
+    /// Computes what is the same in every element.
+    ///
+    /// # Safety
+    /// The operands are valid.
+    unsafe fn begin(&mut self) {
+        let ready = self.ready;
+        for &(operand, buffer) in &ready.uniform_loads {
+            // SAFETY: one element, into a buffer of a block.
+            unsafe { (ready.moves[operand].run)(self.level, BLOCK, self.bases[operand], 0, self.buffer(buffer), 1) };
+        }
+        for (value, place) in ready.places.iter().enumerate() {
+            self.at[value] = self.buffer(place.buffer());
+        }
+        // SAFETY: their values have buffers of their own.
+        unsafe { self.works(&ready.uniform, 0, 0, BLOCK) };
     }
 
     /// # Safety
     /// The range is within the iteration.
     unsafe fn run(&mut self, range: std::ops::Range<usize>) {
         let ready = self.ready;
-        for &(operand, buffer) in &ready.uniform_loads {
-            // SAFETY: one element, into a buffer of a block.
-            unsafe { (ready.moves[operand].run)(self.level, BLOCK, self.bases[operand], 0, self.buffer(buffer), 1) };
-        }
-        self.place(0, 0);
-        // SAFETY: their values have buffers of their own.
-        unsafe { self.works(&ready.uniform, 0, 0, BLOCK) };
         let mut start = range.start;
         while start < range.end {
             let count = BLOCK.min(range.end - start).min(ready.row - start % ready.row);
@@ -95,20 +208,17 @@ impl Task<'_> {
     /// Says where each value of a block is.
     fn place(&mut self, start: usize, count: usize) {
         for (value, place) in self.ready.places.iter().enumerate() {
-            self.at[value] = match *place {
-                Place::Buffer(buffer) => self.buffer(buffer),
-                Place::Operand { operand, buffer } => {
-                    self.in_place(operand, start, count).unwrap_or_else(|| self.buffer(buffer))
-                }
-            };
+            if let Place::Operand { operand, buffer } = *place {
+                self.at[value] = self.in_place(operand, start, count).unwrap_or_else(|| self.buffer(buffer));
+            }
         }
     }
 
     unsafe fn block(&mut self, start: usize, count: usize) {
         let ready = self.ready;
         self.place(start, count);
-        for &Load { operand, buffer, apart } in &ready.loads {
-            if !apart && self.in_place(operand, start, count).is_some() {
+        for &Load { operand, to, buffer } in &ready.loads {
+            if self.at[to] != self.buffer(buffer) {
                 continue;
             }
             let (lane, move_row) = (&ready.lanes[operand], ready.moves[operand]);
@@ -168,7 +278,11 @@ impl Task<'_> {
     fn store(&self, value: usize, operand: usize, start: usize, count: usize) {
         let (lane, move_row) = (&self.ready.lanes[operand], self.ready.moves[operand]);
         let mut from = self.at[value];
-        if self.in_place(operand, start, count) == Some(from) {
+        let is_there = match self.ready.places[value] {
+            Place::Operand { operand: own, buffer } => own == operand && from != self.buffer(buffer),
+            Place::Buffer(_) => false,
+        };
+        if is_there {
             return;
         }
         lane.rows(start, count, |offset, stride, piece| {

@@ -32,6 +32,11 @@ impl Lane {
         self.dims.iter().all(|dim| dim.1 == 0)
     }
 
+    /// All elements lie side by side.
+    pub fn is_line(&self) -> bool {
+        matches!(self.dims[..], [(_, stride)] if stride == self.element as isize)
+    }
+
     /// Elements of a dense run; zero where neighbours are not dense.
     pub fn dense_run(&self) -> usize {
         match self.dims.first() {

@@ -22,6 +22,7 @@ use rustorch_kernels::ops::row::{INPUTS, Scalars};
 use smallvec::SmallVec;
 
 use crate::program::Operand;
+pub use execute::{Bases, Computed};
 pub use ready::Ready;
 
 /// An index into [`Fused::values`].

@@ -12,10 +12,11 @@ use super::schedule::Schedule;
 use super::{Fused, Step, ValueId};
 use crate::program::Operand;
 
-/// Elements of a block: the values that are alive together stay in a small L1.
-pub const BLOCK: usize = 512;
+/// Elements of a block: the values that are alive together stay in a small L1, and what is done once a
+/// block does not show.
+pub const BLOCK: usize = 1024;
 /// Shorter runs than this are gathered, many to a block, and not used in place.
-pub const SHORT: usize = BLOCK / 2;
+pub const SHORT: usize = 256;
 /// Bytes of a value's buffer; not a multiple of 4096, so that buffers do not compete for the same
 /// cache sets.
 pub const BUFFER: usize = BLOCK * 8 + 192;
@@ -30,7 +31,7 @@ pub enum Place {
 }
 
 impl Place {
-    fn buffer(self) -> usize {
+    pub fn buffer(self) -> usize {
         match self {
             Self::Buffer(buffer) | Self::Operand { buffer, .. } => buffer,
         }
@@ -65,9 +66,8 @@ pub struct Segment {
 /// An operand to gather into a buffer, where it is not used in its own memory.
 pub struct Load {
     pub operand: usize,
+    pub to: ValueId,
     pub buffer: usize,
-    /// Gathered in any case: a store writes over what another one is to store as it is.
-    pub apart: bool,
 }
 
 /// See [`Fused::prepare`].
@@ -249,7 +249,8 @@ impl<'a> Layout<'a> {
             self.uniform_loads.push((operand, buffer));
             Place::Buffer(buffer)
         } else {
-            self.loads.push(Load { operand, buffer, apart });
+            self.loads.push(Load { operand, to, buffer });
+            // Apart: a store writes over what another one is to store as it is.
             if apart { Place::Buffer(buffer) } else { Place::Operand { operand, buffer } }
         };
     }

@@ -10,10 +10,7 @@ pub fn run(program: &mut Program) {
     let mut intervals = liveness::intervals(program);
     let mut renamed: Vec<BufferId> = (0..program.buffers.len()).collect();
     for at in 0..program.instructions.len() {
-        let operands = program.instructions[at].operands.iter_mut();
-        for buffer in operands.filter_map(|operand| operand.buffer.as_mut()) {
-            *buffer = renamed[*buffer];
-        }
+        program.instructions[at].rename(&renamed);
         for output in 0..program.instructions[at].outputs() {
             let instruction = &program.instructions[at];
             let Some(mine) = instruction.operands[output].buffer else { continue };
@@ -57,6 +54,7 @@ fn dying(
     let in_step = match &instruction.kernel {
         Kernel::Row(row) => matches!(row.entry, Entry::Pointwise(_)),
         Kernel::Fused(_) => true,
+        Kernel::Reduced(_) | Kernel::Tiled(_) => false,
     };
     let touches = |buffer: BufferId| instruction.operands.iter().filter(move |operand| operand.buffer == Some(buffer));
     if !in_step || !is_dense || touches(mine).count() != 1 {

@@ -6,6 +6,8 @@ pub mod dead_code;
 mod dependencies;
 pub mod fuse;
 pub mod in_place;
+pub mod reductions;
+pub mod tiles;
 
 use crate::program::Program;
 
@@ -16,6 +18,8 @@ pub fn optimise(program: &mut Program) {
     common::run(program);
     fuse::run(program);
     dead_code::run(program);
+    tiles::run(program);
+    reductions::run(program);
     in_place::run(program);
     crate::plan::run(program);
 }

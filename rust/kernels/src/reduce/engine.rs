@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
+use super::source::{Input, Runs, Source};
 use crate::convert::Stored;
 use crate::error::{Error, Result};
 use crate::isa::{self, Level};
@@ -31,6 +32,11 @@ const TASK: usize = 64 * 1024;
 const FEW_TASKS: usize = 8;
 /// Below this many dense columns, folding across them would leave the lanes empty.
 const NARROW: usize = 8;
+
+/// Computed elements that are in memory at a time: a leaf along narrow rows, or across a strip.
+const COMPUTED: usize = LEAF_ALONG * NARROW;
+/// As many as stay in the first-level cache.
+const NEAR: usize = 2 * LEAF_ALONG;
 
 /// A way to reduce elements to one result, or two.
 pub trait Reducer: Copy + Send + Sync {
@@ -107,7 +113,7 @@ type Strip<Acc> = [MaybeUninit<Acc>; STRIP];
 struct Plan<'a, R: Reducer> {
     reducer: R,
     level: Level,
-    input: &'a View<'a>,
+    input: Input<'a>,
     outputs: [Option<(&'a View<'a>, Cast)>; 2],
     kept: Space<3>,
     reduced: Space<1>,
@@ -117,7 +123,8 @@ struct Plan<'a, R: Reducer> {
 
 /// Reduces `input` into outputs of its rank, whose size is one in the reduced dimensions and the
 /// input's in the kept ones.
-pub fn reduce<R: Reducer>(reducer: R, outputs: [Option<&View<'_>>; 2], input: &View<'_>) -> Result<()> {
+pub fn reduce<R: Reducer>(reducer: R, outputs: [Option<&View<'_>>; 2], from: Input<'_>) -> Result<()> {
+    let input = from.view;
     let Some(shape) = outputs[0].or(outputs[1]) else {
         return Ok(());
     };
@@ -127,6 +134,7 @@ pub fn reduce<R: Reducer>(reducer: R, outputs: [Option<&View<'_>>; 2], input: &V
     input.expect_dtype("the input", R::Item::DTYPE)?;
     if let (&[count], &[1], [1], [Some(output), None]) = (input.sizes(), shape.sizes(), input.strides(), outputs)
         && (1..=LEAF_ALONG).contains(&(count as usize))
+        && from.source.is_none()
     {
         return reduce_line(reducer, output, input, count as usize);
     }
@@ -146,7 +154,7 @@ pub fn reduce<R: Reducer>(reducer: R, outputs: [Option<&View<'_>>; 2], input: &V
     let plan = Plan {
         reducer,
         level: isa::level(),
-        input,
+        input: from,
         outputs: [outputs[0].zip(casts[0]), outputs[1].zip(casts[1])],
         kept,
         reduced,
@@ -222,7 +230,8 @@ impl<R: Reducer> Plan<'_, R> {
     fn run(&self) {
         let (columns, rows) = (self.kept.numel, self.reduced.numel);
         let work = columns * rows.max(1);
-        let nanoseconds = work * R::Item::DTYPE.size() / 12;
+        let computing = self.input.source.map_or(0, |source| source.nanoseconds());
+        let nanoseconds = work * R::Item::DTYPE.size() / 12 + computing;
         let widest = TASK / rows.max(1);
         let columns_per_task = if self.along { widest.max(1) } else { widest.max(STRIP) };
         let tasks = columns.div_ceil(columns_per_task);
@@ -291,7 +300,7 @@ impl<R: Reducer> Plan<'_, R> {
             while done < count {
                 let width = STRIP.min(count - done);
                 let offsets = std::array::from_fn(|at| offsets[at] + done as isize * strides[at]);
-                let base = self.input.ptr::<R::Item>().cast_const().wrapping_offset(offsets[0]);
+                let base = self.input.view.ptr::<R::Item>().cast_const().wrapping_offset(offsets[0]);
                 body(base, offsets, width, column);
                 done += width;
                 column += width;
@@ -319,21 +328,75 @@ impl<R: Reducer> Plan<'_, R> {
                 columns,
                 column_stride: self.kept.inner().strides[0],
             };
-            let leaf = |accs: &mut Strip<R::Acc>| {
-                let accs = accs.as_mut_ptr().cast();
-                let leaf = Leaf { reducer: self.reducer, along: self.along, rectangle, accs };
-                // SAFETY: the spaces keep the rectangle within the input; at most a strip of columns.
-                unsafe { vectorise_at(self.level, leaf) }
-            };
             if done == 0 {
-                leaf(accs);
+                self.leaf(rectangle, accs);
             } else {
                 let mut right = [const { MaybeUninit::uninit() }; STRIP];
-                leaf(&mut right);
+                self.leaf(rectangle, &mut right);
                 self.join(accs, done, &right, rows, columns);
             }
             done += rows;
         });
+    }
+
+    fn leaf(&self, rectangle: Rectangle<R::Item>, accs: &mut Strip<R::Acc>) {
+        let accs = accs.as_mut_ptr().cast();
+        match self.input.source {
+            Some(source) => self.computed_leaf(source, rectangle, accs),
+            // SAFETY: the spaces keep the rectangle within the input; at most a strip of columns.
+            None => unsafe { self.folded(rectangle, accs) },
+        }
+    }
+
+    /// # Safety
+    /// As for [`Reducer::across`].
+    unsafe fn folded(&self, rectangle: Rectangle<R::Item>, accs: *mut R::Acc) {
+        // SAFETY: passed on.
+        unsafe { vectorise_at(self.level, Leaf { reducer: self.reducer, along: self.along, rectangle, accs }) }
+    }
+
+    /// A leaf whose elements are computed first, some columns at a time. They are folded in the order in
+    /// which they would be read, so the result has the bits of a reduction of memory.
+    /// Not inlined: the block is to be on the stack once, not in each turn of `fold`.
+    #[inline(never)]
+    fn computed_leaf(&self, source: &dyn Source, rectangle: Rectangle<R::Item>, accs: *mut R::Acc) {
+        let mut block = [const { MaybeUninit::<R::Item>::uninit() }; COMPUTED];
+        let Rectangle { rows, row_stride, columns, column_stride, .. } = rectangle;
+        let first = (rectangle.from.addr() - self.input.view.bytes().addr()) / size_of::<R::Item>();
+        let (row_step, column_step) = (row_stride as usize, column_stride as usize);
+        let is_side_by_side = column_step == 1 && row_step != 1;
+        let width = match (is_side_by_side, row_step) {
+            (true, _) => COMPUTED / rows,
+            (false, 1) => NEAR / rows,
+            _ => 1,
+        };
+        let mut done = 0;
+        while done < columns {
+            let columns = width.clamp(1, columns - done);
+            let start = first + done * column_step;
+            // The elements as the source gives them, and as a rectangle of the block.
+            let (runs, row_stride, column_stride) = if is_side_by_side {
+                (Runs { start, length: columns, count: rows, step: row_step }, columns as isize, 1)
+            } else if row_step == 1 {
+                (Runs { start, length: rows, count: columns, step: column_step }, 1, rows as isize)
+            } else {
+                (Runs { start, length: 1, count: rows, step: row_step }, 1, 1)
+            };
+            let part = if source.is_stored() {
+                let from = rectangle.from.wrapping_add(done * column_step);
+                Rectangle { from, columns, ..rectangle }
+            } else {
+                Rectangle { from: block.as_ptr().cast(), rows, row_stride, columns, column_stride }
+            };
+            let to = (!source.is_stored()).then_some(block.as_mut_ptr().cast());
+            // SAFETY: the runs are within the input and fit the block: a leaf has at most `LEAF_ALONG`
+            // rows and `NARROW` dense columns, or `LEAF_ACROSS` rows and a strip, or is cut to fit.
+            unsafe {
+                source.compute(runs, to);
+                self.folded(part, accs.wrapping_add(done));
+            }
+            done += columns;
+        }
     }
 
     fn join(

@@ -141,6 +141,6 @@ pub fn build(
 fn part(instruction: &Instruction) -> &'static str {
     match &instruction.kernel {
         Kernel::Row(row) => row.name,
-        Kernel::Fused(_) => "fused",
+        _ => "fused",
     }
 }

@@ -3,7 +3,7 @@
 
 mod build;
 mod groups;
-mod iteration;
+pub(super) mod iteration;
 mod member;
 
 use crate::passes::dependencies::Dependencies;
@@ -27,6 +27,12 @@ pub fn run(program: &mut Program) {
         }
     }
     program.instructions = instructions;
+}
+
+/// One pointwise instruction as a fused kernel, which is not laid out yet.
+pub fn alone(instruction: &Instruction) -> Option<Instruction> {
+    let member = Member::of(instruction)?;
+    build::build(&[&member], &[instruction], &member.sizes, |_| true)
 }
 
 /// The group's instruction, or nothing where no one needs it; None where it is not to be fused.

@@ -1,0 +1,39 @@
+//! Elements that are computed when a reduction wants them, where others are in memory.
+
+use crate::error::Result;
+use crate::view::{Attrs, View};
+
+/// Computes a reduction's input: a dense tensor, of which each element is asked for once.
+pub trait Source: Sync {
+    /// Computes the elements of `runs`: to `to`, one after another, or to the tensor's own memory.
+    ///
+    /// # Safety
+    /// The runs are within the tensor, `to` is valid for writing them, and there is one unless the tensor
+    /// [is stored](Self::is_stored). No element is asked for twice.
+    unsafe fn compute(&self, runs: Runs, to: Option<*mut u8>);
+    /// Whether the tensor has memory, which something else reads as well.
+    fn is_stored(&self) -> bool;
+    /// What computing all elements takes, about, on one thread.
+    fn nanoseconds(&self) -> usize;
+}
+
+/// Elements of a dense tensor, by their place in memory: `count` runs of `length` elements, the first
+/// from `start`, each `step` after the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Runs {
+    pub start: usize,
+    pub length: usize,
+    pub count: usize,
+    pub step: usize,
+}
+
+/// A row whose input may come from a source. The input's view then tells its sizes and strides; its
+/// address is read only where the source stores the elements there.
+pub type Launch = fn(&[View<'_>], &Attrs<'_>, Option<&dyn Source>) -> Result<()>;
+
+/// An input, and who computes it.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    pub view: &'a View<'a>,
+    pub source: Option<&'a dyn Source>,
+}
