@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import time
 
 import pytest
 import torch
@@ -64,6 +65,43 @@ def test_deterministic_fill():
         assert (torch.empty(3, dtype=torch.int32, device="rustorch").cpu() == 2**31 - 1).all()
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_deterministic_without_filling():
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        kept = torch.ones(1000, device="rustorch")
+        del kept
+        assert not torch.empty(1000, device="rustorch").isnan().any()
+    finally:
+        torch.utils.deterministic.fill_uninitialized_memory = True
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8])
+@pytest.mark.parametrize(
+    "divide",
+    [
+        lambda a, b: a // b,
+        lambda a, b: a % b,
+        lambda a, b: torch.div(a, b, rounding_mode="trunc"),
+        lambda a, b: torch.fmod(a, b),
+        lambda a, b: a // 0,
+        lambda a, b: a % 0,
+        lambda a, b: a.clone().floor_divide_(b),
+        lambda a, b: torch.div(a, b).isinf(),
+    ],
+)
+def test_integers_divided_by_zero(divide, dtype):
+    outcomes = []
+    for device in ("cpu", "rustorch"):
+        values = torch.arange(1, 20, device=device).to(dtype)
+        try:
+            outcomes.append(divide(values, torch.zeros_like(values)).tolist())
+        except RuntimeError as error:
+            outcomes.append((type(error), "ZeroDivisionError" in str(error)))
+    assert outcomes[0] == outcomes[1]
 
 
 @pytest.mark.parametrize(
@@ -238,6 +276,9 @@ def test_streams_and_events():
     end.record()
     end.synchronize()
     assert end.query() and 0 < start.elapsed_time(end) < 60_000
+    time.sleep(0.02)
+    later = stream.record_event(torch.Event("rustorch", enable_timing=True))
+    assert start.elapsed_time(later) >= 20
     stream.wait_event(start)
     stream.wait_stream(before)
     torch.ones(1, device="rustorch").record_stream(stream)
@@ -247,6 +288,46 @@ def test_under_a_default_device():
     with torch.device("rustorch"):
         assert torch.zeros(2).device == DEVICE
         assert torch.tensor([1, 2]).device == DEVICE
+
+
+def test_the_default_device():
+    torch.set_default_device("rustorch")
+    try:
+        assert torch.get_default_device() == DEVICE
+        made = torch.zeros(2), torch.tensor([1, 2]), torch.arange(3), torch.randn(2), torch.eye(2), torch.full((2,), 1)
+        assert all(tensor.device == DEVICE for tensor in made)
+        assert nn.Linear(2, 2).weight.device == DEVICE
+        assert torch.zeros(2, device="cpu").device.type == "cpu"
+    finally:
+        torch.set_default_device(None)
+    assert torch.zeros(2).device.type == "cpu"
+
+
+def test_the_accelerator():
+    accelerator = torch.accelerator
+    assert accelerator.is_available()
+    with accelerator.device_index(0):
+        assert accelerator.current_device_index() == 0
+    accelerator.set_device_index(0)
+    stream = accelerator.current_stream()
+    accelerator.set_stream(stream)
+    assert accelerator.current_stream() == stream and stream.device == DEVICE
+    before = accelerator.memory_allocated()
+    tensor = torch.ones(1 << 16, device="rustorch")
+    assert accelerator.memory_allocated() - before >= tensor.nbytes
+    assert accelerator.max_memory_allocated() >= accelerator.memory_allocated()
+    assert accelerator.memory_reserved() >= accelerator.memory_allocated()
+    assert accelerator.max_memory_reserved() >= accelerator.memory_reserved()
+    assert accelerator.memory_stats()["allocated_bytes.all.current"] == accelerator.memory_allocated()
+    del tensor
+    assert accelerator.memory_allocated() == before
+    accelerator.reset_peak_memory_stats()
+    assert accelerator.max_memory_allocated() == before
+    accelerator.reset_accumulated_memory_stats()
+    accelerator.empty_cache()
+    free, total = accelerator.get_memory_info()
+    assert 0 < free <= total
+    assert torch.get_device_module() is torch.get_device_module("rustorch") is torch.rustorch
 
 
 def test_fake_tensors():

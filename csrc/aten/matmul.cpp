@@ -2,6 +2,7 @@
 // beside (dtypes, the input's expansion) is checked here in the same words.
 #include <ATen/ExpandUtils.h>
 #include <ATen/MemoryOverlap.h>
+#include <ATen/ops/_efficientzerotensor.h>
 #include <ATen/ops/addbmm_ops.h>
 #include <ATen/ops/addmm_meta.h>
 #include <ATen/ops/addmm_ops.h>
@@ -265,6 +266,10 @@ Tensor dot(const Tensor& a, const Tensor& b) {
   TORCH_CHECK(a.numel() == b.numel(), "inconsistent tensor size, expected tensor ", a.sizes(), " and src ", b.sizes(),
               " to have the same number of elements, but got ", a.numel(), " and ", b.numel(),
               " elements respectively");
+  // Autograd hands such tensors to this op as they are: they have no memory.
+  if (a._is_zerotensor() || b._is_zerotensor()) {
+    return at::_efficientzerotensor({}, a.options());
+  }
   const Tensor result = empty_dense({}, a.scalar_type());
   const Matrix out(result, Matrix::As::column);
   const Matrix row(a, Matrix::As::row);

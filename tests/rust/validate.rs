@@ -93,6 +93,16 @@ fn elements_across_their_alignment_are_refused() {
 }
 
 #[test]
+fn a_view_of_no_memory_is_refused() {
+    for (sizes, legal) in [([0i64], true), ([3], false)] {
+        // SAFETY: it is refused where it has elements, which the test is about.
+        let nothing = unsafe { View::new(std::ptr::null_mut(), DType::F32, &sizes, &[1]) };
+        assert_eq!(bounds(&nothing).is_ok(), legal);
+        assert_eq!(bounds(&nothing.within(0, 12)).is_ok(), legal);
+    }
+}
+
+#[test]
 fn a_refusal_names_the_op_and_writes_nothing() {
     let mut memory = [1f32; 8];
     let pointer = memory.as_mut_ptr();

@@ -72,7 +72,9 @@ fn reach(view: &View<'_>) -> Option<Span> {
     let start = address.checked_add(first.checked_mul(bytes)?)? as usize;
     let end = address.checked_add(end.checked_mul(bytes)?)? as usize;
     let (from, room) = view.storage();
-    (from <= start && end.wrapping_sub(from) <= room && is_aligned(view)).then_some(start..end)
+    // A tensor of zeros may have a size and no memory.
+    let has_memory = start != 0;
+    (from <= start && end.wrapping_sub(from) <= room && has_memory && is_aligned(view)).then_some(start..end)
 }
 
 /// Whether its elements lie where their type may: of 16 bytes, two numbers of 8.
@@ -179,6 +181,9 @@ fn nothing_or_refused(view: &View<'_>) -> Result<Span> {
         let (dtype, bytes) = (view.dtype(), view.dtype().size().min(8));
         let message = format!("the memory of a {dtype} tensor is not aligned to {bytes} bytes: clone() it on the CPU");
         return Err(Error::Runtime(message));
+    }
+    if view.bytes().is_null() && room > 0 {
+        return Err(Error::Shape(format!("the tensor has sizes {:?} and no memory", view.sizes())));
     }
     Err(Error::Shape(format!(
         "sizes {:?}, strides {:?} and itemsize {}, from byte {} on, are out of bounds for storage of size {}",
