@@ -5,6 +5,8 @@ import torch
 from compared import DEVICE, check_error
 from torch.nn import functional as F
 
+from rustorch_device import alias
+
 OVERLAP = "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single"
 INTERNAL = "unsupported operation: more than one element of the written-to tensor refers to a single memory location"
 
@@ -64,6 +66,16 @@ def test_set_beyond_the_storage():
         tensor.neg()
     with pytest.raises(RuntimeError, match="out of bounds for storage"):
         torch.arange(6.0, device=DEVICE).as_strided((3, 3), (3, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.float64])
+def test_memory_across_the_alignment_of_its_elements_is_refused(dtype):
+    tensor = alias(torch.frombuffer(bytearray(65), dtype=dtype, offset=1, count=4))
+    for call in (tensor.abs, tensor.sum, tensor.clone, tensor.cpu, lambda: tensor.fill_(1), lambda: tensor + 1):
+        with pytest.raises(RuntimeError, match=rf"is not aligned to {dtype.itemsize} bytes"):
+            call()
+    assert alias(tensor).tolist() == [0] * 4
+    assert torch.frombuffer(bytearray(65), dtype=torch.uint8, offset=1).to(DEVICE).sum() == 0
 
 
 def test_nothing_is_written_where_an_operand_is_refused():
