@@ -222,8 +222,11 @@ def other_dtypes(op: Any, dtype: torch.dtype, limit: int) -> None:
             assert_same_outcome(actual, expected)
             if any(word in str(actual.error) for word in ("panicked", "INTERNAL ASSERT")):
                 raise Different(f"an error inside of rustorch: {actual.error}")
-            # Of what the CPU's own kernels write before they refuse, no more is asked.
-            assert_same(mine, theirs)
+            try:
+                assert_same(mine, arguments)
+            except AssertionError:
+                # Some CPU kernels write before they refuse; on the fallback they do so here.
+                assert_same(mine, theirs)
 
 
 def backward(op: Any, dtype: torch.dtype, limit: int) -> None:

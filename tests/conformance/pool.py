@@ -63,7 +63,7 @@ def run_all(
     done: Callable[[str, dict[str, Result]], None],
     processes: int,
     limit: int,
-    timeout: float = 120,
+    timeout: float = 300,
 ) -> None:
     """Runs each op's cases in one of `processes` workers; calls `done` with the results of an op."""
     waiting = iter(work)
