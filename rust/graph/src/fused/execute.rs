@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustorch_kernels::error::{Error, Result};
 use rustorch_kernels::isa::{self, Level};
 use rustorch_kernels::ops::row::INPUTS;
-use rustorch_kernels::reduce::{Runs, Source};
+use rustorch_kernels::reduce::{Fold, LANES, Runs, Source};
 use rustorch_kernels::scratch::Scratch;
 use rustorch_kernels::threads;
 use smallvec::SmallVec;
 
+use super::jit::Machine;
 use super::ready::{BLOCK, BUFFER, Load, Place, Ready, Segment, Work};
 
 /// Elements of a task, about; fixed, so that the thread count never moves a boundary.
@@ -128,6 +129,33 @@ impl Source for Computed<'_> {
         }
     }
 
+    unsafe fn fold(&self, fold: Fold, runs: Runs, lanes: *mut f32) -> usize {
+        let ready = self.ready;
+        let machine = match &ready.fold {
+            Some((known, machine)) if *known == fold && machine.level == self.level && !self.is_stored => machine,
+            _ => return 0,
+        };
+        let done = runs.length / LANES * LANES;
+        // Blocks end at multiples of a row: within a run, only where all lanes are full.
+        let fits = |start: usize| {
+            let at = start % ready.row;
+            at + done <= ready.row || (ready.row.is_multiple_of(LANES) && at.is_multiple_of(LANES))
+        };
+        let starts = (0..runs.count).map(|run| runs.start + run * runs.step);
+        if !starts.clone().all(fits) {
+            return 0;
+        }
+        let Ok(scratch) = ready.scratch() else { return 0 };
+        let mut task = Task::new(ready, self.bases.0, &scratch, self.level);
+        // SAFETY: the caller's promise.
+        unsafe { task.begin() };
+        for (run, start) in starts.enumerate() {
+            // SAFETY: as above; the lanes of all runs are valid.
+            unsafe { task.fold(machine, start..start + done, lanes.add(run * LANES)) };
+        }
+        done
+    }
+
     fn is_stored(&self) -> bool {
         self.is_stored
     }
@@ -214,7 +242,25 @@ impl Task<'_> {
         }
     }
 
-    unsafe fn block(&mut self, start: usize, count: usize) {
+    /// As [`Self::run`], by machine code that folds.
+    ///
+    /// # Safety
+    /// As there; blocks are whole turns, and `lanes` is valid.
+    unsafe fn fold(&mut self, machine: &Machine, range: std::ops::Range<usize>, lanes: *mut f32) {
+        let mut start = range.start;
+        while start < range.end {
+            let count = BLOCK.min(range.end - start).min(self.ready.row - start % self.ready.row);
+            self.load(start, count);
+            let mut blocks: SmallVec<[*mut u8; 16]> = machine.slots.iter().map(|&value| self.at[value]).collect();
+            blocks.push(lanes.cast());
+            // SAFETY: as promised; the level is the machine's.
+            unsafe { machine.run(count / machine.width(), &blocks) };
+            start += count;
+        }
+    }
+
+    /// Makes a block's operands ready to read.
+    fn load(&mut self, start: usize, count: usize) {
         let ready = self.ready;
         self.place(start, count);
         for &Load { operand, to, buffer } in &ready.loads {
@@ -230,7 +276,11 @@ impl Task<'_> {
                 to = to.wrapping_add(piece * lane.element);
             });
         }
-        for segment in &ready.segments {
+    }
+
+    unsafe fn block(&mut self, start: usize, count: usize) {
+        self.load(start, count);
+        for segment in &self.ready.segments {
             // SAFETY: the values of a block are apart from each other, and as long as it.
             unsafe {
                 let done = self.machine(segment, count);

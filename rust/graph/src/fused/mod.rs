@@ -19,6 +19,7 @@ use rustorch_kernels::dtype::DType;
 use rustorch_kernels::error::Result;
 use rustorch_kernels::ops::Row;
 use rustorch_kernels::ops::row::{INPUTS, Scalars};
+use rustorch_kernels::reduce::Fold;
 use smallvec::SmallVec;
 
 use crate::program::Operand;
@@ -89,6 +90,12 @@ impl Fused {
     /// Lays out what a run needs, for operands of these shapes.
     pub fn prepare(&mut self, operands: &[Operand]) -> Result<()> {
         self.ready = Some(Arc::new(Ready::new(self, operands)?));
+        Ok(())
+    }
+
+    /// As [`Fused::prepare`], for a reduction that folds the one stored operand.
+    pub fn prepare_fold(&mut self, operands: &[Operand], fold: Fold) -> Result<()> {
+        self.ready = Some(Arc::new(Ready::new(self, operands)?.with_fold(self, fold)));
         Ok(())
     }
 

@@ -1,12 +1,15 @@
 //! A fused kernel laid out for its operands: where each value of a block is, and which loop makes it.
 
+use rustorch_kernels::dtype::DType;
 use rustorch_kernels::error::{Error, Result};
+use rustorch_kernels::isa;
 use rustorch_kernels::loops::copy::Cast;
 use rustorch_kernels::ops::Entry;
 use rustorch_kernels::ops::row::{Block, INPUTS, Scalars};
+use rustorch_kernels::reduce::Fold;
 use smallvec::SmallVec;
 
-use super::jit::Machine;
+use super::jit::{self, Machine};
 use super::lanes::Lane;
 use super::schedule::Schedule;
 use super::{Fused, Step, ValueId};
@@ -88,6 +91,8 @@ pub struct Ready {
     /// Bytes of one element of each value.
     pub elements: Vec<usize>,
     pub buffers: usize,
+    /// Machine code that folds what is stored instead of storing it.
+    pub fold: Option<(Fold, Machine)>,
 }
 
 impl Ready {
@@ -134,7 +139,50 @@ impl Ready {
         }
         let Layout { loads, uniform_loads, places, buffers, .. } = layout;
         let elements = fused.values.iter().map(|dtype| dtype.size()).collect();
-        Ok(Self { numel, row, lanes, moves, loads, uniform_loads, uniform, segments, places, elements, buffers })
+        Ok(Self {
+            numel,
+            row,
+            lanes,
+            moves,
+            loads,
+            uniform_loads,
+            uniform,
+            segments,
+            places,
+            elements,
+            buffers,
+            fold: None,
+        })
+    }
+
+    /// With machine code for `fold`, if there can be any: for all steps, whose one result is stored.
+    pub fn with_fold(mut self, fused: &Fused, fold: Fold) -> Self {
+        let is_uniform = |value: ValueId| self.is_uniform(fused, value);
+        let is_step = |step: &&Step| {
+            !matches!(step, Step::Load { .. } | Step::Store { .. }) && !step.makes().is_some_and(is_uniform)
+        };
+        let steps: Vec<&Step> = fused.steps.iter().filter(is_step).collect();
+        let mut stored = fused.steps.iter().filter_map(|step| match step {
+            Step::Store { from, .. } => Some(*from),
+            _ => None,
+        });
+        if let (Some(value), None) = (stored.next(), stored.next())
+            && fused.values[value] == DType::F32
+            && steps.iter().all(|step| jit::knows(fused, step))
+        {
+            let machine = jit::compile_fold(fused, &steps, isa::level(), is_uniform, (fold, value));
+            self.fold = machine.map(|machine| (fold, machine));
+        }
+        self
+    }
+
+    /// Whether a value is the same in every element.
+    fn is_uniform(&self, fused: &Fused, value: ValueId) -> bool {
+        let made = fused.steps.iter().find(|step| step.makes() == Some(value));
+        made.is_some_and(|step| match step {
+            Step::Load { operand, .. } => self.lanes[*operand].is_uniform(),
+            step => step.reads().iter().all(|&read| self.is_uniform(fused, read)),
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 //! would read them, so the bits stay.
 
 use rustorch_kernels::ops::{Op, Row};
-use rustorch_kernels::reduce;
+use rustorch_kernels::reduce::{self, Fold};
 
 use super::dependencies::Dependencies;
 use super::fuse;
@@ -48,6 +48,17 @@ fn row(instruction: &Instruction) -> Option<&'static Row> {
     match instruction.kernel {
         Kernel::Row(row) => Some(row),
         _ => None,
+    }
+}
+
+/// How a reduction joins elements of f32, where machine code may do it.
+fn fold(row: &Row) -> Option<Fold> {
+    let is = |op: Op| std::ptr::eq(row, op.row());
+    match () {
+        () if is(Op::sum) || is(Op::mean) => Some(Fold::Add),
+        () if is(Op::amax) => Some(Fold::Max),
+        () if is(Op::amin) => Some(Fold::Min),
+        () => None,
     }
 }
 
@@ -100,7 +111,10 @@ fn join(producer: &Instruction, reduction: &Instruction, is_stored: bool) -> Opt
     if results.iter().any(touches) {
         return None;
     }
-    fused.prepare(&producer.operands).ok()?;
+    match fold(row(reduction)?) {
+        Some(fold) if !is_stored => fused.prepare_fold(&producer.operands, fold).ok()?,
+        _ => fused.prepare(&producer.operands).ok()?,
+    }
     let input = Operand { buffer: None, offset: 0, ..input.clone() };
     let row = row(reduction)?;
     let reduced = Reduced { row, launch: reduce::row(row.name)?, fused: *fused, input, sink };

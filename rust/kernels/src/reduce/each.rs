@@ -3,11 +3,10 @@
 use std::marker::PhantomData;
 
 use super::engine::{Rectangle, Reducer};
+use super::source::{Fold, LANES};
 use crate::convert::{Compute, Stored};
+use crate::dtype::DType;
 use crate::element::{Bool, Element, Float};
-
-/// Independent accumulators of one column, for the vector registers.
-const LANES: usize = 32;
 
 /// A reduction by elements. `combine` joins two accumulators of any counts.
 pub trait Step: Copy + Send + Sync {
@@ -19,6 +18,10 @@ pub trait Step: Copy + Send + Sync {
     fn step(&self, acc: Self::Acc, item: Self::Item) -> Self::Acc;
     fn combine(&self, left: Self::Acc, right: Self::Acc) -> Self::Acc;
     fn finish(&self, acc: Self::Acc, count: usize) -> Self::Out;
+    /// How elements of f32 join accumulators of f32, where that is all that a step does.
+    fn fold(&self) -> Option<Fold> {
+        None
+    }
     /// Whether reducing nothing gives the identity.
     fn has_empty(&self) -> bool {
         true
@@ -57,6 +60,16 @@ impl<P: Step> Reducer for Each<P> {
         }
     }
 
+    fn fold(&self) -> Option<(Fold, P::Acc)> {
+        Some((self.0.fold()?, self.0.identity()))
+    }
+
+    #[inline(always)]
+    unsafe fn along_from(&self, lanes: [P::Acc; LANES], from: *const P::Item, count: usize) -> P::Acc {
+        // SAFETY: the caller's.
+        unsafe { self.rest(lanes, from, 1, count) }
+    }
+
     #[inline(always)]
     fn combine(&self, left: P::Acc, _: usize, right: P::Acc, _: usize) -> P::Acc {
         self.0.combine(left, right)
@@ -74,31 +87,38 @@ impl<P: Step> Each<P> {
     /// `from` is valid for `count` elements at `stride`.
     #[inline(always)]
     unsafe fn column(&self, from: *const P::Item, stride: isize, count: usize) -> P::Acc {
+        if count >= LANES {
+            // SAFETY: the caller's.
+            return unsafe { self.rest([self.0.identity(); LANES], from, stride, count) };
+        }
         // SAFETY: every index is below `count`.
         let item = |index: usize| unsafe { *from.offset(index as isize * stride) };
-        let mut acc = self.0.identity();
+        (0..count).fold(self.0.identity(), |acc, index| self.0.step(acc, item(index)))
+    }
+
+    /// The elements of a column that are left, and all lanes together.
+    ///
+    /// # Safety
+    /// As [`Reducer::along`], but that there may be no element.
+    #[inline(always)]
+    unsafe fn rest(&self, mut lanes: [P::Acc; LANES], from: *const P::Item, stride: isize, count: usize) -> P::Acc {
+        // SAFETY: every index is below `count`.
+        let item = |index: usize| unsafe { *from.offset(index as isize * stride) };
         let mut done = 0;
-        if count >= LANES {
-            let mut lanes = [acc; LANES];
-            while done + LANES <= count {
-                for (lane, acc) in lanes.iter_mut().enumerate() {
-                    *acc = self.0.step(*acc, item(done + lane));
-                }
-                done += LANES;
+        while done + LANES <= count {
+            for (lane, acc) in lanes.iter_mut().enumerate() {
+                *acc = self.0.step(*acc, item(done + lane));
             }
-            let mut width = LANES / 2;
-            while width > 0 {
-                for lane in 0..width {
-                    lanes[lane] = self.0.combine(lanes[lane], lanes[lane + width]);
-                }
-                width /= 2;
+            done += LANES;
+        }
+        let mut width = LANES / 2;
+        while width > 0 {
+            for lane in 0..width {
+                lanes[lane] = self.0.combine(lanes[lane], lanes[lane + width]);
             }
-            acc = lanes[0];
+            width /= 2;
         }
-        for index in done..count {
-            acc = self.0.step(acc, item(index));
-        }
-        acc
+        (done..count).fold(lanes[0], |acc, index| self.0.step(acc, item(index)))
     }
 
     /// # Safety
@@ -136,6 +156,10 @@ impl<P: Step> Each<P> {
     }
 }
 
+fn is_single<S: Stored, T: Stored>() -> bool {
+    S::DTYPE == DType::F32 && T::DTYPE == DType::F32
+}
+
 /// Sums in `T`, of all or but for NaN; the mean where asked.
 #[derive(Clone, Copy)]
 pub struct Sum<S, T, const SKIP_NAN: bool = false> {
@@ -163,6 +187,9 @@ impl<S: Stored, T: Compute + Stored, const SKIP_NAN: bool> Step for Sum<S, T, SK
     #[inline(always)]
     fn finish(&self, acc: T, count: usize) -> T {
         if self.mean { T::from_scalar(Element::to_f64(acc) / count as f64, 0) } else { acc }
+    }
+    fn fold(&self) -> Option<Fold> {
+        (is_single::<S, T>() && !SKIP_NAN).then_some(Fold::Add)
     }
 }
 
@@ -214,6 +241,9 @@ impl<S: Stored, T: Compute + Stored, const LARGEST: bool> Step for Extreme<S, T,
     #[inline(always)]
     fn finish(&self, acc: T, _: usize) -> T {
         acc
+    }
+    fn fold(&self) -> Option<Fold> {
+        is_single::<S, T>().then_some(if LARGEST { Fold::Max } else { Fold::Min })
     }
     fn has_empty(&self) -> bool {
         false

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::source::{Input, Runs, Source};
+use super::source::{Fold, Input, LANES, Runs, Source};
 use crate::convert::Stored;
 use crate::error::{Error, Result};
 use crate::isa::{self, Level};
@@ -22,7 +22,7 @@ use crate::threads;
 use crate::view::View;
 
 /// The most columns that are folded at once.
-pub const STRIP: usize = 256;
+pub const STRIP: usize = 512;
 /// Reduced elements of a leaf, along a column and across columns.
 const LEAF_ALONG: usize = 4096;
 const LEAF_ACROSS: usize = 64;
@@ -35,6 +35,8 @@ const NARROW: usize = 8;
 
 /// Computed elements that are in memory at a time: a leaf along narrow rows, or across a strip.
 const COMPUTED: usize = LEAF_ALONG * NARROW;
+/// Columns that a source folds at a time.
+const FOLDED: usize = 16;
 /// As many as stay in the first-level cache.
 const NEAR: usize = 2 * LEAF_ALONG;
 
@@ -63,6 +65,20 @@ pub trait Reducer: Copy + Send + Sync {
     /// # Safety
     /// The rectangle is valid for reading, `accs` for writing one element a column.
     unsafe fn across(&self, rectangle: Rectangle<Self::Item>, accs: *mut Self::Acc);
+
+    /// How a source may fold f32 elements into lanes of f32, and what the lanes begin with.
+    fn fold(&self) -> Option<(Fold, Self::Acc)> {
+        None
+    }
+
+    /// As [`Self::along`] for a dense column, the first elements of which are in the lanes already; only for
+    /// what has a [`Self::fold`].
+    ///
+    /// # Safety
+    /// `from` is valid for the `count` elements that are left, which may be none.
+    unsafe fn along_from(&self, _many: [Self::Acc; LANES], _from: *const Self::Item, _count: usize) -> Self::Acc {
+        unreachable!("a reducer that does not fold")
+    }
 
     /// Joins the reductions of neighbouring ranges of these many elements.
     fn combine(&self, left: Self::Acc, left_count: usize, right: Self::Acc, right_count: usize) -> Self::Acc;
@@ -104,6 +120,23 @@ impl<R: Reducer> Vectorised for Leaf<R> {
                 accs.add(column).write(reducer.along(from, rectangle.row_stride, rectangle.rows));
             }
         }
+    }
+}
+
+/// A column that a source has folded but for its end.
+struct Rest<R: Reducer> {
+    reducer: R,
+    lanes: [R::Acc; LANES],
+    from: *const R::Item,
+    count: usize,
+}
+
+impl<R: Reducer> Vectorised for Rest<R> {
+    type Output = R::Acc;
+    #[inline(always)]
+    unsafe fn run(self) -> R::Acc {
+        // SAFETY: the elements were computed.
+        unsafe { self.reducer.along_from(self.lanes, self.from, self.count) }
     }
 }
 
@@ -355,6 +388,46 @@ impl<R: Reducer> Plan<'_, R> {
         unsafe { vectorise_at(self.level, Leaf { reducer: self.reducer, along: self.along, rectangle, accs }) }
     }
 
+    /// A leaf of dense columns, most of whose elements the source folds itself, where it can.
+    #[inline(never)]
+    fn folded_by_source(
+        &self,
+        source: &dyn Source,
+        first: usize,
+        rectangle: Rectangle<R::Item>,
+        accs: *mut R::Acc,
+    ) -> bool {
+        let Rectangle { rows, columns, column_stride, .. } = rectangle;
+        let Some((fold, identity)) = self.reducer.fold().filter(|_| rows >= 2 * LANES) else { return false };
+        let mut tail = [const { MaybeUninit::<R::Item>::uninit() }; LEAF_ALONG];
+        let mut column = 0;
+        while column < columns {
+            let count = FOLDED.min(columns - column);
+            let mut lanes = [[identity; LANES]; FOLDED];
+            let start = first + column * column_stride as usize;
+            let runs = Runs { start, length: rows, count, step: column_stride as usize };
+            // SAFETY: the columns are within the input; who folds has lanes of f32.
+            let done = unsafe { source.fold(fold, runs, lanes.as_mut_ptr().cast()) };
+            if done == 0 {
+                return false;
+            }
+            for (at, &lanes) in lanes[..count].iter().enumerate() {
+                let start = start + at * column_stride as usize + done;
+                // SAFETY: what is left of a leaf's column fits the tail; the strip has this accumulator.
+                unsafe {
+                    if done < rows {
+                        let runs = Runs { start, length: rows - done, count: 1, step: 1 };
+                        source.compute(runs, Some(tail.as_mut_ptr().cast()));
+                    }
+                    let rest = Rest { reducer: self.reducer, lanes, from: tail.as_ptr().cast(), count: rows - done };
+                    accs.add(column + at).write(vectorise_at(self.level, rest));
+                }
+            }
+            column += count;
+        }
+        true
+    }
+
     /// A leaf whose elements are computed first, some columns at a time. They are folded in the order in
     /// which they would be read, so the result has the bits of a reduction of memory.
     /// Not inlined: the block is to be on the stack once, not in each turn of `fold`.
@@ -365,6 +438,9 @@ impl<R: Reducer> Plan<'_, R> {
         let first = (rectangle.from.addr() - self.input.view.bytes().addr()) / size_of::<R::Item>();
         let (row_step, column_step) = (row_stride as usize, column_stride as usize);
         let is_side_by_side = column_step == 1 && row_step != 1;
+        if row_step == 1 && self.along && self.folded_by_source(source, first, rectangle, accs) {
+            return;
+        }
         let width = match (is_side_by_side, row_step) {
             (true, _) => COMPUTED / rows,
             (false, 1) => NEAR / rows,

@@ -19,7 +19,7 @@ use crate::view::{Attrs, View};
 pub use rows::sums_directly;
 pub use scan::{cummax, cummin, cumprod, cumsum, logcumsumexp};
 pub use segments::{segment_reduce, segment_reduce_backward};
-pub use source::{Launch, Runs, Source};
+pub use source::{Fold, LANES, Launch, Runs, Source};
 
 /// The table's entries, which read memory, and the rows by name, for whoever computes their input.
 macro_rules! rows {

@@ -11,10 +11,27 @@ pub trait Source: Sync {
     /// The runs are within the tensor, `to` is valid for writing them, and there is one unless the tensor
     /// [is stored](Self::is_stored). No element is asked for twice.
     unsafe fn compute(&self, runs: Runs, to: Option<*mut u8>);
+    /// Folds the elements of each run into [`LANES`] lanes of f32 of its own, `LANES` at a time and each in its
+    /// lane. Gives how many elements of each run it did, a multiple of `LANES`; it may be none.
+    ///
+    /// # Safety
+    /// The runs are within the tensor, `lanes` is valid for the lanes of all. No element is asked for twice.
+    unsafe fn fold(&self, fold: Fold, runs: Runs, lanes: *mut f32) -> usize;
     /// Whether the tensor has memory, which something else reads as well.
     fn is_stored(&self) -> bool;
     /// What computing all elements takes, about, on one thread.
     fn nanoseconds(&self) -> usize;
+}
+
+/// Independent accumulators of one column, for the vector registers.
+pub const LANES: usize = 32;
+
+/// How an f32 joins an accumulator, where a source may do it itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fold {
+    Add,
+    Max,
+    Min,
 }
 
 /// Elements of a dense tensor, by their place in memory: `count` runs of `length` elements, the first

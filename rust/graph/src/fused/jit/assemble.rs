@@ -1,4 +1,4 @@
-//! From straight-line code to a loop of machine code: `fn(vectors, pointers)`.
+//! From straight-line code to a loop of machine code: `fn(turns, pointers)`.
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
@@ -26,15 +26,16 @@ const POINTERS: [AsmRegister64; 5] = [rdx, r8, r9, r10, r11];
 /// The last vector register is for the encoder's own use.
 const OWN: usize = 1;
 
-/// The machine code, or None where it needs more registers than the level has.
-pub fn assemble(code: &Code, level: Level) -> Option<Vec<u8>> {
+/// The machine code of a loop over so many vectors a turn, or None where it needs more registers than the
+/// level has.
+pub fn assemble(code: &Code, vectors: usize, level: Level) -> Option<Vec<u8>> {
     let allocation = match level {
         Level::Avx512 => allocate(code, ZMM.len() - OWN, Some(MASKS.len() - 1))?,
         Level::Avx2 => allocate(code, YMM.len() - OWN, None)?,
         Level::Scalar => return None,
     };
     let wide = level == Level::Avx512;
-    let mut assembler = Assembler { asm: CodeAssembler::new(64).ok()?, code, allocation, wide };
+    let mut assembler = Assembler { asm: CodeAssembler::new(64).ok()?, code, allocation, vectors, wide };
     // iced refuses what an instruction cannot encode: then there is no machine code, but blocks.
     assembler.emit().ok()
 }
@@ -43,6 +44,7 @@ struct Assembler<'a> {
     asm: CodeAssembler,
     code: &'a Code,
     allocation: Allocation,
+    vectors: usize,
     wide: bool,
 }
 
@@ -58,7 +60,7 @@ macro_rules! vectors {
 }
 
 impl Assembler<'_> {
-    // Arguments (System V): rdi is the number of vectors, rsi the pointers; rcx counts elements.
+    // Arguments (System V): rdi is the number of turns, rsi the pointers; rcx counts elements.
     fn emit(&mut self) -> Result<Vec<u8>, IcedError> {
         for (slot, pointer) in POINTERS.iter().enumerate().take(self.slots()) {
             self.asm.mov(*pointer, qword_ptr(rsi + 8 * slot))?;
@@ -72,9 +74,13 @@ impl Assembler<'_> {
         for id in self.allocation.inside.clone() {
             self.inside(id)?;
         }
-        self.asm.add(rcx, if self.wide { 16 } else { 8 })?;
+        let elements = self.vectors * if self.wide { 16 } else { 8 };
+        self.asm.add(rcx, elements as i32)?;
         self.asm.dec(rdi)?;
         self.asm.jnz(turn)?;
+        for id in self.allocation.before.clone() {
+            self.after(id)?;
+        }
         self.asm.vzeroupper()?;
         self.asm.ret()?;
         self.asm.assemble(0)
@@ -82,9 +88,12 @@ impl Assembler<'_> {
 
     fn slots(&self) -> usize {
         let slot = |op: &Op| match *op {
-            Op::Load(slot) | Op::Uniform(slot) | Op::LoadMask(slot) | Op::Store(slot, _) | Op::StoreMask(slot, _) => {
-                slot + 1
-            }
+            Op::Load(slot, _)
+            | Op::Uniform(slot)
+            | Op::LoadMask(slot, _)
+            | Op::Store(slot, _)
+            | Op::StoreMask(slot, _)
+            | Op::Accumulator(slot, _) => slot + 1,
             _ => 0,
         };
         self.code.ops.iter().map(slot).max().unwrap_or(0)
@@ -132,19 +141,39 @@ impl Assembler<'_> {
                     self.asm.vbroadcastss(YMM[to], XMM[to])
                 }
             }
+            Op::Accumulator(slot, number) => {
+                let pointer = self.pointer(slot)?;
+                if self.wide {
+                    self.asm.vmovups(ZMM[to], zmmword_ptr(pointer + 64 * number))
+                } else {
+                    self.asm.vmovups(YMM[to], ymmword_ptr(pointer + 32 * number))
+                }
+            }
             _ => unreachable!("only constants run before the loop"),
+        }
+    }
+
+    /// What is left to do for an op that ran before the loop.
+    fn after(&mut self, id: Id) -> Result<(), IcedError> {
+        let Op::Accumulator(slot, number) = self.code.ops[id] else { return Ok(()) };
+        let (pointer, from) = (self.pointer(slot)?, self.vector(id));
+        if self.wide {
+            self.asm.vmovups(zmmword_ptr(pointer + 64 * number), ZMM[from])
+        } else {
+            self.asm.vmovups(ymmword_ptr(pointer + 32 * number), YMM[from])
         }
     }
 
     fn inside(&mut self, id: Id) -> Result<(), IcedError> {
         match self.code.ops[id] {
-            Op::Uniform(_) | Op::Constant(_) => unreachable!("they run before the loop"),
-            Op::Load(slot) => {
+            Op::Uniform(_) | Op::Constant(_) | Op::Accumulator(..) => unreachable!("they run before the loop"),
+            Op::Keep(to, from) => vectors!(self.vmovaps(self.vector(to), self.vector(from))),
+            Op::Load(slot, number) => {
                 let (pointer, to) = (self.pointer(slot)?, self.vector(id));
                 if self.wide {
-                    self.asm.vmovups(ZMM[to], zmmword_ptr(pointer + rcx * 4))?;
+                    self.asm.vmovups(ZMM[to], zmmword_ptr(pointer + rcx * 4 + 64 * number))?;
                 } else {
-                    self.asm.vmovups(YMM[to], ymmword_ptr(pointer + rcx * 4))?;
+                    self.asm.vmovups(YMM[to], ymmword_ptr(pointer + rcx * 4 + 32 * number))?;
                 }
             }
             Op::Store(slot, from) => {
@@ -186,22 +215,22 @@ impl Assembler<'_> {
             Op::MaskAnd(a, b) => vectors!(self.vandps(self.vector(id), self.vector(a), self.vector(b))),
             Op::MaskOr(a, b) => vectors!(self.vorps(self.vector(id), self.vector(a), self.vector(b))),
             Op::MaskXor(a, b) => vectors!(self.vxorps(self.vector(id), self.vector(a), self.vector(b))),
-            Op::LoadMask(slot) => self.load_mask(id, slot)?,
+            Op::LoadMask(slot, number) => self.load_mask(id, slot, number)?,
             Op::StoreMask(slot, from) => self.store_mask(slot, from)?,
         }
         Ok(())
     }
 
     /// Bytes to a mask: any byte but zero is true.
-    fn load_mask(&mut self, id: Id, slot: Slot) -> Result<(), IcedError> {
+    fn load_mask(&mut self, id: Id, slot: Slot, number: usize) -> Result<(), IcedError> {
         let pointer = self.pointer(slot)?;
         if self.wide {
             let own = ZMM[ZMM.len() - OWN];
-            self.asm.vpmovzxbd(own, xmmword_ptr(pointer + rcx))?;
+            self.asm.vpmovzxbd(own, xmmword_ptr(pointer + rcx + 16 * number))?;
             return self.asm.vptestmd(self.mask(id), own, own);
         }
         let (to, own) = (YMM[self.vector(id)], YMM[YMM.len() - OWN]);
-        self.asm.vpmovzxbd(to, qword_ptr(pointer + rcx))?;
+        self.asm.vpmovzxbd(to, qword_ptr(pointer + rcx + 8 * number))?;
         self.asm.vpxor(own, own, own)?;
         self.asm.vpcmpgtd(to, to, own)
     }

@@ -24,7 +24,8 @@ pub enum Compare {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
-    Load(Slot),
+    /// Of the turn's vector of this number.
+    Load(Slot, usize),
     /// The same element for all: read once.
     Uniform(Slot),
     /// By its bits.
@@ -41,19 +42,25 @@ pub enum Op {
     /// The third where the mask is set, else the second: `Select(mask, otherwise, then)`.
     Select(Id, Id, Id),
     // Masks.
-    LoadMask(Slot),
+    LoadMask(Slot, usize),
     Test(Compare, Id, Id),
     MaskAnd(Id, Id),
     MaskOr(Id, Id),
     MaskXor(Id, Id),
     Store(Slot, Id),
     StoreMask(Slot, Id),
+    /// A vector that lasts from turn to turn: what the memory holds before the loop and gets after it.
+    Accumulator(Slot, usize),
+    /// Makes the second the accumulator's value for the next turn.
+    Keep(Id, Id),
 }
 
 impl Op {
     pub fn inputs(&self) -> impl Iterator<Item = Id> {
         let inputs: [Option<Id>; 3] = match *self {
-            Self::Load(_) | Self::Uniform(_) | Self::Constant(_) | Self::LoadMask(_) => [None; 3],
+            Self::Load(..) | Self::Uniform(_) | Self::Constant(_) | Self::LoadMask(..) | Self::Accumulator(..) => {
+                [None; 3]
+            }
             Self::Sqrt(a) | Self::Store(_, a) | Self::StoreMask(_, a) => [Some(a), None, None],
             Self::Add(a, b)
             | Self::Sub(a, b)
@@ -65,18 +72,25 @@ impl Op {
             | Self::Test(_, a, b)
             | Self::MaskAnd(a, b)
             | Self::MaskOr(a, b)
-            | Self::MaskXor(a, b) => [Some(a), Some(b), None],
+            | Self::MaskXor(a, b)
+            | Self::Keep(a, b) => [Some(a), Some(b), None],
             Self::Select(mask, otherwise, then) => [Some(mask), Some(otherwise), Some(then)],
         };
         inputs.into_iter().flatten()
     }
 
     pub fn is_mask(&self) -> bool {
-        matches!(self, Self::LoadMask(_) | Self::Test(..) | Self::MaskAnd(..) | Self::MaskOr(..) | Self::MaskXor(..))
+        matches!(self, Self::LoadMask(..) | Self::Test(..) | Self::MaskAnd(..) | Self::MaskOr(..) | Self::MaskXor(..))
     }
 
+    /// Whether it runs before the loop.
+    pub fn is_before(&self) -> bool {
+        matches!(self, Self::Constant(_) | Self::Uniform(_) | Self::Accumulator(..))
+    }
+
+    /// Whether it has no result.
     pub fn is_store(&self) -> bool {
-        matches!(self, Self::Store(..) | Self::StoreMask(..))
+        matches!(self, Self::Store(..) | Self::StoreMask(..) | Self::Keep(..))
     }
 }
 

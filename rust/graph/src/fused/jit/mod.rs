@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::isa::Level;
+use rustorch_kernels::reduce::{Fold, LANES};
 
 use super::{Fused, Step, ValueId};
 use micro::{Code, Id, Op, Slot};
@@ -24,31 +25,34 @@ use pages::Pages;
 pub struct Machine {
     pages: Pages,
     pub level: Level,
-    /// The values whose blocks it is called with.
+    /// The values whose blocks it is called with; then comes, where it folds, the memory of its lanes.
     pub slots: Vec<ValueId>,
+    /// Vectors of a turn.
+    vectors: usize,
 }
 
 impl Machine {
-    /// Elements of a vector: it runs whole vectors only.
+    /// Elements of a turn: it runs whole turns only.
     pub fn width(&self) -> usize {
-        assemble::width(self.level)
+        self.vectors * assemble::width(self.level)
     }
 
     /// # Safety
-    /// `blocks` are the slots' blocks, of `vectors * width` elements at least; the CPU has the level.
+    /// `blocks` are the slots' blocks, of `turns * width` elements at least, and the lanes, if it folds; there
+    /// is a turn; the CPU has the level.
     #[cfg(target_arch = "x86_64")]
-    pub unsafe fn run(&self, vectors: usize, blocks: &[*mut u8]) {
+    pub unsafe fn run(&self, turns: usize, blocks: &[*mut u8]) {
         // SAFETY: `assemble` made this function for these arguments.
         unsafe {
             let code: unsafe extern "sysv64" fn(usize, *const *mut u8) = std::mem::transmute(self.pages.start());
-            code(vectors, blocks.as_ptr());
+            code(turns, blocks.as_ptr());
         }
     }
 
     /// # Safety
     /// Never called: there is no machine code for another architecture.
     #[cfg(not(target_arch = "x86_64"))]
-    pub unsafe fn run(&self, _vectors: usize, _blocks: &[*mut u8]) {}
+    pub unsafe fn run(&self, _turns: usize, _blocks: &[*mut u8]) {}
 }
 
 fn is_on() -> bool {
@@ -63,7 +67,7 @@ pub fn knows(fused: &Fused, step: &Step) -> bool {
         return false;
     }
     let mut code = Code::default();
-    let inputs: Vec<Id> = step.reads().iter().enumerate().map(|(slot, _)| code.push(Op::Load(slot))).collect();
+    let inputs: Vec<Id> = step.reads().iter().enumerate().map(|(slot, _)| code.push(Op::Load(slot, 0))).collect();
     translate(fused, step, &mut code, &inputs).is_some()
 }
 
@@ -91,45 +95,87 @@ pub fn compile(
     is_uniform: impl Fn(ValueId) -> bool,
     is_wanted: impl Fn(ValueId) -> bool,
 ) -> Option<Machine> {
-    if !is_on() || level == Level::Scalar {
-        return None;
-    }
     let mut code = Code::default();
-    let mut slots: Vec<ValueId> = Vec::new();
-    let mut slot_of = |value: ValueId| -> Slot {
-        slots.iter().position(|&known| known == value).unwrap_or_else(|| {
-            slots.push(value);
-            slots.len() - 1
-        })
-    };
+    let mut slots = Vec::new();
+    vector(fused, steps, &mut code, &mut slots, 0, is_uniform, is_wanted)?;
+    machine(code, slots, 1, level)
+}
+
+/// Machine code that makes `value` by `steps` and folds it into [`LANES`] lanes.
+pub fn compile_fold(
+    fused: &Fused,
+    steps: &[&Step],
+    level: Level,
+    is_uniform: impl Fn(ValueId) -> bool,
+    (fold, value): (Fold, ValueId),
+) -> Option<Machine> {
+    let mut code = Code::default();
+    let mut slots = Vec::new();
+    let vectors = LANES / assemble::width(level);
+    for number in 0..vectors {
+        let ids = vector(fused, steps, &mut code, &mut slots, number, &is_uniform, |_| false)?;
+        let lanes = code.push(Op::Accumulator(slots.len(), number));
+        let element = *ids.get(&value)?;
+        let next = match fold {
+            Fold::Add => code.add(lanes, element),
+            Fold::Max => code.max(lanes, element),
+            Fold::Min => code.min(lanes, element),
+        };
+        code.push(Op::Keep(lanes, next));
+    }
+    machine(code, slots, vectors, level)
+}
+
+fn slot_of(slots: &mut Vec<ValueId>, value: ValueId) -> Slot {
+    slots.iter().position(|&known| known == value).unwrap_or_else(|| {
+        slots.push(value);
+        slots.len() - 1
+    })
+}
+
+/// The code of the steps for a turn's vector of this number, which stores what is wanted: the results by
+/// value.
+fn vector(
+    fused: &Fused,
+    steps: &[&Step],
+    code: &mut Code,
+    slots: &mut Vec<ValueId>,
+    number: usize,
+    is_uniform: impl Fn(ValueId) -> bool,
+    is_wanted: impl Fn(ValueId) -> bool,
+) -> Option<HashMap<ValueId, Id>> {
     let mut ids: HashMap<ValueId, Id> = HashMap::new();
     for step in steps {
-        let inputs: Vec<Id> = step
-            .reads()
-            .into_iter()
-            .map(|value| {
-                *ids.entry(value).or_insert_with(|| {
-                    let slot = slot_of(value);
-                    code.push(match fused.values[value] {
-                        DType::Bool => Op::LoadMask(slot),
-                        _ if is_uniform(value) => Op::Uniform(slot),
-                        _ => Op::Load(slot),
-                    })
+        let mut inputs = Vec::new();
+        for value in step.reads() {
+            let id = *ids.entry(value).or_insert_with(|| {
+                let slot = slot_of(slots, value);
+                code.push(match fused.values[value] {
+                    DType::Bool => Op::LoadMask(slot, number),
+                    _ if is_uniform(value) => Op::Uniform(slot),
+                    _ => Op::Load(slot, number),
                 })
-            })
-            .collect();
-        let made = translate(fused, step, &mut code, &inputs)?;
+            });
+            inputs.push(id);
+        }
+        let made = translate(fused, step, code, &inputs)?;
         let value = step.makes()?;
         ids.insert(value, made);
         if is_wanted(value) {
-            let slot = slot_of(value);
-            code.push(if fused.values[value] == DType::Bool {
-                Op::StoreMask(slot, made)
-            } else {
-                Op::Store(slot, made)
+            let slot = slot_of(slots, value);
+            code.push(match fused.values[value] {
+                DType::Bool => Op::StoreMask(slot, made),
+                _ => Op::Store(slot, made),
             });
         }
     }
-    let pages = Pages::new(&assemble::assemble(&code, level)?)?;
-    Some(Machine { pages, level, slots })
+    Some(ids)
+}
+
+fn machine(code: Code, slots: Vec<ValueId>, vectors: usize, level: Level) -> Option<Machine> {
+    if !is_on() || level == Level::Scalar {
+        return None;
+    }
+    let pages = Pages::new(&assemble::assemble(&code, vectors, level)?)?;
+    Some(Machine { pages, level, slots, vectors })
 }

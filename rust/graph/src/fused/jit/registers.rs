@@ -1,6 +1,6 @@
 //! Registers for straight-line code: what the loop does not change keeps its own, the rest by lives.
 
-use super::micro::{Code, Id, Op};
+use super::micro::{Code, Id};
 
 /// Where an op's result is; none for stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +44,7 @@ impl Free {
 
 /// None where the code needs more registers than there are.
 pub fn allocate(code: &Code, vectors: usize, masks: Option<usize>) -> Option<Allocation> {
-    let is_before = |op: &Op| matches!(op, Op::Constant(_) | Op::Uniform(_));
-    let (before, inside): (Vec<Id>, Vec<Id>) = (0..code.ops.len()).partition(|&id| is_before(&code.ops[id]));
+    let (before, inside): (Vec<Id>, Vec<Id>) = (0..code.ops.len()).partition(|&id| code.ops[id].is_before());
     let mut last = vec![None; code.ops.len()];
     for &id in &inside {
         for input in code.ops[id].inputs() {
@@ -65,7 +64,7 @@ pub fn allocate(code: &Code, vectors: usize, masks: Option<usize>) -> Option<All
     for &id in &inside {
         let op = &code.ops[id];
         let mut ended: Vec<Id> =
-            op.inputs().filter(|&input| last[input] == Some(id) && !is_before(&code.ops[input])).collect();
+            op.inputs().filter(|&input| last[input] == Some(id) && !code.ops[input].is_before()).collect();
         ended.sort_unstable();
         ended.dedup();
         // A result may take an ended input's register: every instruction reads before it writes.
