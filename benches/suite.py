@@ -62,6 +62,8 @@ def cases(quick: bool, inductor: bool = False) -> Iterator[Case]:
         torch.manual_seed(0)
         model = make()
         for kind in (inference, training):
+            # Dynamo stops compiling a function that it has seen with many models.
+            torch._dynamo.reset()
             made = {arm: kind(copy.copy(model), *given) for arm, given in arms.items()}
             # Later losses of a step move apart by rounding; the parity suite compares.
             if kind is training:

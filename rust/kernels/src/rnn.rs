@@ -13,8 +13,8 @@ use crate::match_float;
 use crate::threads;
 use crate::view::{Attrs, View};
 
-/// Numbers that are computed side by side.
-const LANES: usize = 16;
+/// Numbers that are computed side by side: more than a loop is unrolled for, so that it is vectorised.
+const LANES: usize = 64;
 /// Numbers of a task.
 const TASK: usize = 4 * 1024;
 
@@ -48,7 +48,13 @@ impl<S: StoredFloat> Gate<S> {
                 return from.cast::<[S; LANES]>().read_unaligned().map(StoredFloat::load);
             }
             let mut values = [S::Math::ZERO; LANES];
-            for (at, value) in values.iter_mut().enumerate().take(count) {
+            if self.unit == 1 {
+                for (at, value) in values[..count].iter_mut().enumerate() {
+                    *value = (*from.add(at)).load();
+                }
+                return values;
+            }
+            for (at, value) in values[..count].iter_mut().enumerate() {
                 *value = (*from.offset(at as isize * self.unit)).load();
             }
             values
@@ -235,14 +241,15 @@ impl<S: StoredFloat> Step for Lstm<S> {
             }
             let cx = self.cx.load(row, first, count);
             let (mut hy, mut cy) = ([S::Math::ZERO; LANES], [S::Math::ZERO; LANES]);
+            // A loop for each: together they would need more registers than there are.
+            for gate in [0, 1, 3] {
+                gates[gate].iter_mut().for_each(|value| *value = value.sigmoid());
+            }
+            gates[2].iter_mut().for_each(|value| *value = value.tanh());
             for lane in 0..LANES {
-                let [input, forget, candidate, output] =
-                    [gates[0][lane], gates[1][lane], gates[2][lane], gates[3][lane]];
-                gates[0][lane] = input.sigmoid();
-                gates[1][lane] = forget.sigmoid();
-                gates[2][lane] = candidate.tanh();
-                gates[3][lane] = output.sigmoid();
                 cy[lane] = gates[1][lane].mul(cx[lane]).add(gates[0][lane].mul(gates[2][lane]));
+            }
+            for lane in 0..LANES {
                 hy[lane] = gates[3][lane].mul(cy[lane].tanh());
             }
             for (gate, values) in self.activations.iter().zip(gates) {
@@ -395,9 +402,9 @@ impl<S: StoredFloat> Step for Gru<S> {
             }
             let hx = self.hx.load(row, first, count);
             let mut hy = [S::Math::ZERO; LANES];
+            reset.iter_mut().for_each(|value| *value = value.sigmoid());
+            update.iter_mut().for_each(|value| *value = value.sigmoid());
             for lane in 0..LANES {
-                reset[lane] = reset[lane].sigmoid();
-                update[lane] = update[lane].sigmoid();
                 candidate[lane] = candidate[lane].add(reset[lane].mul(hidden[lane])).tanh();
                 hy[lane] = candidate[lane].add(update[lane].mul(hx[lane].sub(candidate[lane])));
             }
