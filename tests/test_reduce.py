@@ -250,6 +250,7 @@ def test_segments(reduce):
     check(by_lengths, data, lengths, grad=True)
     check(lambda data, lengths: by_lengths(data, lengths, 1.5), data, lengths, grad=True)
     check(by_offsets, data.transpose(1, 2), offsets)
-    check(by_lengths, data.bfloat16(), lengths)
+    # Small whole numbers: the CPU rounds every partial sum to bfloat16.
+    check(by_lengths, torch.randint(-2, 3, (6, 3, 2)).bfloat16(), lengths)
     check_error(by_lengths, data, torch.tensor([2, 5]))
     check_error(by_lengths, data, torch.tensor([7, -1]))
