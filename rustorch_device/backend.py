@@ -74,13 +74,12 @@ def rust_backend(
     Raises:
         ValueError: an option that the backend does not know.
     """
-    keeps = (options or {}).get("cache", False)
-    unknown = set(options or {}) - {"cache"}
-    if unknown:
+    options = options or {}
+    if unknown := options.keys() - {"cache"}:
         raise ValueError(f"rust_backend has no option {', '.join(sorted(unknown))}; it knows: cache")
     compiler: Callable[[str], Any] = _compiler
     keeping: AbstractContextManager[None] = nullcontext()
-    if keeps:
+    if options.get("cache", False):
         # Imported here, as it loads much of Inductor.
         from rustorch_device import _artifact
 

@@ -262,6 +262,12 @@ impl Program {
         written
     }
 
+    /// Keeps the instructions whose numbers `keep` wants.
+    pub fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        let mut numbers = 0..;
+        self.instructions.retain(|_| numbers.next().is_none_or(&keep));
+    }
+
     /// The instructions that write each buffer, one entry a written operand.
     pub fn writes(&self) -> Vec<Vec<usize>> {
         self.touching(Instruction::written)

@@ -129,11 +129,13 @@ unsafe fn watched(
     profile::timed(instruction.name(), &views, run, || instruction.outputs(), |_, _| operations as u64)
 }
 
-fn ready(fused: &Fused) -> Result<&Ready> {
+/// A fused kernel as it was laid out for its operands.
+pub fn ready(fused: &Fused) -> Result<&Ready> {
     fused.ready().ok_or_else(|| Error::Runtime("a fused kernel was not laid out".into()))
 }
 
-fn bases(operands: &[Operand], base: impl Fn(&Operand) -> *mut u8) -> Bases {
+/// The addresses of a kernel's operands.
+pub fn bases(operands: &[Operand], base: impl Fn(&Operand) -> *mut u8) -> Bases {
     operands.iter().map(|operand| base(operand).wrapping_add(operand.offset)).collect()
 }
 

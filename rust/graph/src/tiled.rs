@@ -8,11 +8,12 @@ use rustorch_kernels::error::{Error, Result};
 use rustorch_kernels::ops::{Entry, Row};
 use rustorch_kernels::scratch::Scratch;
 use rustorch_kernels::threads;
-use rustorch_kernels::view::{Attrs, View};
+use rustorch_kernels::view::View;
 use smallvec::SmallVec;
 
-use crate::fused::{Bases, Fused};
+use crate::fused::Fused;
 use crate::program::{BufferId, Instruction, Kernel, Operand};
+use crate::run;
 
 /// What a task costs, in elements a nanosecond.
 const ELEMENTS_PER_NANOSECOND: usize = 2;
@@ -103,11 +104,9 @@ impl Part {
     }
 
     unsafe fn run_fused(&self, fused: &Fused, rows: Range<usize>, base: impl Fn(&Operand) -> *mut u8) -> Result<()> {
-        let operands = self.instruction.operands.iter();
-        let bases: Bases = operands.map(|operand| base(operand).wrapping_add(operand.offset)).collect();
-        let ready = fused.ready().ok_or_else(|| Error::Runtime("a fused kernel was not laid out".into()))?;
+        let bases = run::bases(&self.instruction.operands, base);
         // SAFETY: the caller's promise.
-        unsafe { ready.run_range(&bases, rows.start * self.width..rows.end * self.width) }
+        unsafe { run::ready(fused)?.run_range(&bases, rows.start * self.width..rows.end * self.width) }
     }
 
     unsafe fn launch(&self, row: &Row, rows: Range<usize>, base: impl Fn(&Operand) -> *mut u8) -> Result<()> {
@@ -130,10 +129,9 @@ impl Part {
                 View::absent()
             });
         }
-        let attrs = Attrs { ints: &self.instruction.ints, floats: &self.instruction.floats };
         match row.entry {
-            Entry::Kernel(run) => run(&views, &attrs),
-            Entry::Pointwise(expression) => rustorch_kernels::loops::pointwise::launch(expression, &views, &attrs),
+            Entry::Kernel(run) => run(&views, &self.instruction.attrs()),
+            Entry::Pointwise(_) => Err(Error::Runtime("a tile of a pointwise row that is not fused".into())),
         }
     }
 }

@@ -44,8 +44,7 @@ pub fn run(program: &mut Program) {
         }
         earlier.extend(computation.map(|computation| (computation, at)));
     }
-    let mut keep = keep.into_iter();
-    program.instructions.retain(|_| keep.next().unwrap_or(true));
+    program.retain(|at| keep[at]);
 }
 
 /// Each wrapped number was captured as a buffer of its own: equal ones become one.

@@ -40,8 +40,7 @@ pub fn run(program: &mut Program) {
 /// same element of its inputs.
 fn elementwise(instruction: &Instruction) -> Option<&'static Row> {
     let Kernel::Row(row) = instruction.kernel else { return None };
-    let is_row = |op: Op| std::ptr::eq(row, op.row());
-    let is_elementwise = matches!(row.entry, Entry::Pointwise(_)) || is_row(Op::copy) || is_row(Op::fill);
+    let is_elementwise = matches!(row.entry, Entry::Pointwise(_)) || row.is(Op::copy) || row.is(Op::fill);
     (is_elementwise && !row.random && instruction.outputs() == 1).then_some(row)
 }
 

@@ -15,11 +15,7 @@ pub fn run(program: &mut Program) {
             }
         }
     }
-    let mut index = 0;
-    program.instructions.retain(|_| {
-        index += 1;
-        keep[index - 1]
-    });
+    program.retain(|at| keep[at]);
     for (buffer, wanted) in program.buffers.iter_mut().zip(wanted) {
         if !wanted {
             buffer.place = Place::Dead;

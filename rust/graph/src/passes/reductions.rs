@@ -40,8 +40,7 @@ pub fn run(program: &mut Program) {
             dropped[goes] = true;
         }
     }
-    let mut dropped = dropped.into_iter();
-    program.instructions.retain(|_| !dropped.next().unwrap_or(false));
+    program.retain(|at| !dropped[at]);
 }
 
 fn row(instruction: &Instruction) -> Option<&'static Row> {
@@ -53,11 +52,10 @@ fn row(instruction: &Instruction) -> Option<&'static Row> {
 
 /// How a reduction joins elements of f32, where machine code may do it.
 fn fold(row: &Row) -> Option<Fold> {
-    let is = |op: Op| std::ptr::eq(row, op.row());
     match () {
-        () if is(Op::sum) || is(Op::mean) => Some(Fold::Add),
-        () if is(Op::amax) => Some(Fold::Max),
-        () if is(Op::amin) => Some(Fold::Min),
+        () if row.is(Op::sum) || row.is(Op::mean) => Some(Fold::Add),
+        () if row.is(Op::amax) => Some(Fold::Max),
+        () if row.is(Op::amin) => Some(Fold::Min),
         () => None,
     }
 }
@@ -67,7 +65,7 @@ fn reduced_input(instruction: &Instruction) -> Option<&Operand> {
     let row = row(instruction)?;
     reduce::row(row.name)?;
     let (input, outputs) = instruction.operands.split_last()?;
-    let is_total = TOTALS.iter().any(|op| std::ptr::eq(row, op.row()));
+    let is_total = TOTALS.iter().any(|&op| row.is(op));
     let fits = !is_total || reduce::sums_directly(input.dtype, outputs.first()?.dtype);
     (fits && !input.dtype.is_complex() && is_dense(input)).then_some(input)
 }
@@ -90,7 +88,7 @@ fn join(producer: &Instruction, reduction: &Instruction, is_stored: bool) -> Opt
     let mut producer = match producer.kernel {
         Kernel::Fused(_) => producer.clone(),
         // A copy into another order has a kernel of its own that is better at it.
-        Kernel::Row(row) if !std::ptr::eq(row, Op::copy.row()) => fuse::alone(producer)?,
+        Kernel::Row(row) if !row.is(Op::copy) => fuse::alone(producer)?,
         _ => return None,
     };
     let Kernel::Fused(mut fused) = producer.kernel else { return None };

@@ -1,7 +1,7 @@
 //! Tiles: instructions that work row by row (softmax, reductions of rows, what is computed from their
 //! results) run together, some rows at a time.
 
-use rustorch_kernels::ops::{Op, Row};
+use rustorch_kernels::ops::Op;
 use rustorch_kernels::reduce;
 
 use super::dependencies::Dependencies;
@@ -39,8 +39,7 @@ pub fn run(program: &mut Program) {
         program.instructions[last] = tile;
         taken[last] = false;
     }
-    let mut taken = taken.into_iter();
-    program.instructions.retain(|_| !taken.next().unwrap_or(false));
+    program.retain(|at| !taken[at]);
 }
 
 /// The instructions around `seed` that can be cut into these rows and that it is worth to run with it.
@@ -177,16 +176,12 @@ fn merged(operand: &Operand, rows: i64) -> Option<Operand> {
     (count == rows).then(|| Operand { sizes, strides, ..operand.clone() })
 }
 
-fn is(row: &Row, op: Op) -> bool {
-    std::ptr::eq(row, op.row())
-}
-
 /// The operands of a softmax, or of its gradient, along the last dimension.
 fn softmax_operands(instruction: &Instruction) -> Option<&[Operand]> {
     let Kernel::Row(row) = instruction.kernel else { return None };
     let operands = instruction.operands.as_slice();
     let is_last = instruction.ints.first().is_some_and(|&dim| dim + 1 == operands[0].sizes.len() as i64);
-    (is_last && (is(row, Op::softmax) || is(row, Op::softmax_backward))).then_some(operands)
+    (is_last && (row.is(Op::softmax) || row.is(Op::softmax_backward))).then_some(operands)
 }
 
 fn is_reduction(instruction: &Instruction) -> bool {

@@ -46,13 +46,12 @@ pub fn forward(outputs: usize, kernel: usize, stride: usize, padding: usize, dil
 
 impl Outputs {
     /// Drops the taps that find nothing but padding around the `size` positions of the source.
-    pub fn without_padding(mut self, source: &Source, size: usize) -> Self {
+    pub fn drop_padding(&mut self, source: &Source, size: usize) {
         let count = self.count;
         self.taps.retain(|tap| {
             let at = |output: usize| (output + tap.shift) * source.step + source.residues[tap.phase];
             (0..count).any(|output| (source.low..source.low + size).contains(&at(output)))
         });
-        self
     }
 }
 

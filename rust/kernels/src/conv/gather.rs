@@ -47,10 +47,7 @@ pub fn forward<S: StoredFloat>(
     by_images(geometry, out, input, kernel, bias, |geometry, out, input, kernel| {
         let axes: [_; 3] = std::array::from_fn(|dim| {
             let Geometry { stride, padding, dilation, .. } = geometry;
-            let (source, outputs) =
-                axis::forward(out.size[dim], kernel.size[dim], stride[dim], padding[dim], dilation[dim]);
-            let outputs = outputs.without_padding(&source, input.size[dim]);
-            (source, outputs)
+            axis::forward(out.size[dim], kernel.size[dim], stride[dim], padding[dim], dilation[dim])
         });
         let sources = [0, 1, 2].map(|dim: usize| axes[dim].0.clone());
         let classes = vec![axes.map(|axis| axis.1)];
@@ -73,11 +70,7 @@ pub fn input_grad<S: StoredFloat>(
     by_images(geometry, out, from, kernel, bias, |geometry, out, from, kernel| {
         let axes: [_; 3] = std::array::from_fn(|dim| {
             let Geometry { stride, padding, dilation, .. } = geometry;
-            let (source, outputs) =
-                axis::input_grad(out.size[dim], kernel.size[dim], stride[dim], padding[dim], dilation[dim]);
-            let outputs: Vec<_> =
-                outputs.into_iter().map(|class| class.without_padding(&source, from.size[dim])).collect();
-            (source, outputs)
+            axis::input_grad(out.size[dim], kernel.size[dim], stride[dim], padding[dim], dilation[dim])
         });
         let sources = [0, 1, 2].map(|dim: usize| axes[dim].0.clone());
         let mut classes = Vec::new();
@@ -228,6 +221,11 @@ fn run<S: StoredFloat>(mut setup: Setup<'_, S>, bias: Option<&View<'_>>) -> Resu
     let level = isa::level();
     let (lanes, registers) = facts::<S::Math>(level);
     setup.classes.retain(|class| class.iter().all(|axis| axis.count > 0));
+    for axes in &mut setup.classes {
+        for (dim, axis) in axes.iter_mut().enumerate() {
+            axis.drop_padding(&setup.sources[dim], from.size[dim]);
+        }
+    }
     let bias = bias.map(|bias| widened::<S>(bias)).transpose()?;
     if setup.prefers_channels(lanes) {
         return channels::run(level, &setup, bias.as_ref());

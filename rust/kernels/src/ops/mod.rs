@@ -24,6 +24,13 @@ impl Op {
     }
 }
 
+impl Row {
+    /// Whether it is this op's.
+    pub fn is(&self, op: Op) -> bool {
+        std::ptr::eq(self, op.row())
+    }
+}
+
 /// Runs an op: outputs first in `views`, then inputs; `attrs` in the order of the row's doc.
 /// A refusal carries the op's name and its operands' dtypes and shapes.
 pub fn launch(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
@@ -38,7 +45,7 @@ pub fn check(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
 
 /// The launch that gives a square, where `row` is to give a power that is one: a product, as PyTorch has it.
 pub fn square<'a>(row: &Row, views: &[View<'a>], attrs: &Attrs<'_>) -> Option<(&'static Row, [View<'a>; 3])> {
-    if !std::ptr::eq(row, Op::pow_scalar.row()) {
+    if !row.is(Op::pow_scalar) {
         return None;
     }
     let [output, input] = *views else { return None };

@@ -29,10 +29,7 @@ pub fn operands(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> 
         return Err(too_few(views.len()));
     }
     for (written, output) in views[..outputs].iter().enumerate() {
-        let span = bounds(output)?;
-        if !span.is_empty() && repeats(output) {
-            return Err(overlaps_itself(output));
-        }
+        let span = written_bounds(output)?;
         for (at, operand) in views[written + 1..].iter().enumerate() {
             let other_span = bounds(operand)?;
             if span.start < other_span.end && other_span.start < span.end {
@@ -47,6 +44,13 @@ pub fn operands(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> 
 #[inline(always)]
 fn repeats(view: &View<'_>) -> bool {
     view.sizes().iter().zip(view.strides()).any(|(&size, &stride)| stride == 0 && size > 1)
+}
+
+/// As [`bounds`], of what is written: refuses a view that overlaps itself.
+#[inline(always)]
+fn written_bounds(view: &View<'_>) -> Result<Span> {
+    let span = bounds(view)?;
+    if !span.is_empty() && repeats(view) { Err(overlaps_itself(view)) } else { Ok(span) }
 }
 
 /// The addresses that a view reaches; none where it has no elements. Refuses a view that leaves its
@@ -140,10 +144,7 @@ fn lists(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let outputs = outputs.ok_or_else(|| too_few(views.len()))?;
     let mut spans = Vec::with_capacity(views.len());
     for (at, view) in views.iter().enumerate() {
-        let span = bounds(view)?;
-        if at < outputs && !span.is_empty() && repeats(view) {
-            return Err(overlaps_itself(view));
-        }
+        let span = if at < outputs { written_bounds(view)? } else { bounds(view)? };
         if !span.is_empty() {
             spans.push((span, at));
         }
