@@ -1,5 +1,7 @@
 //! Runs a fused kernel, block by block.
 
+use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustorch_kernels::error::{Error, Result};
@@ -10,8 +12,8 @@ use rustorch_kernels::scratch::Scratch;
 use rustorch_kernels::threads;
 use smallvec::SmallVec;
 
-use super::jit::Machine;
-use super::ready::{BLOCK, BUFFER, Load, Place, Ready, Segment, Work};
+use super::jit::{Machine, Use};
+use super::ready::{BLOCK, BUFFER, Load, Place, Reach, Ready, Segment, Work};
 
 /// Elements of a task, about; fixed, so that the thread count never moves a boundary.
 const TASK: usize = 16 * 1024;
@@ -20,6 +22,13 @@ const ELEMENTS_PER_NANOSECOND: usize = 4;
 
 /// The addresses of a kernel's operands.
 pub type Bases = SmallVec<[*mut u8; 16]>;
+
+/// The addresses of machine code's slots.
+type Pointers = SmallVec<[*mut u8; 16]>;
+
+/// Memory of a turn of one value.
+#[repr(align(64))]
+struct Turn<const BYTES: usize>([u8; BYTES]);
 
 struct Shared<'a>(&'a [*mut u8]);
 
@@ -54,7 +63,7 @@ impl Ready {
     ///
     /// # Safety
     /// As there.
-    pub unsafe fn run_range(&self, bases: &[*mut u8], range: std::ops::Range<usize>) -> Result<()> {
+    pub unsafe fn run_range(&self, bases: &[*mut u8], range: Range<usize>) -> Result<()> {
         let scratch = self.scratch()?;
         // SAFETY: the caller's promise.
         unsafe {
@@ -131,8 +140,10 @@ impl Source for Computed<'_> {
 
     unsafe fn fold(&self, fold: Fold, runs: Runs, lanes: *mut f32) -> usize {
         let ready = self.ready;
-        let machine = match &ready.fold {
-            Some((known, machine)) if *known == fold && machine.level == self.level && !self.is_stored => machine,
+        let (machine, reaches) = match &ready.fold {
+            Some((known, machine, reaches)) if *known == fold && machine.level == self.level && !self.is_stored => {
+                (machine, reaches)
+            }
             _ => return 0,
         };
         let done = runs.length / LANES * LANES;
@@ -151,7 +162,7 @@ impl Source for Computed<'_> {
         unsafe { task.begin() };
         for (run, start) in starts.enumerate() {
             // SAFETY: as above; the lanes of all runs are valid.
-            unsafe { task.fold(machine, start..start + done, lanes.add(run * LANES)) };
+            unsafe { task.fold(machine, reaches.as_deref(), start..start + done, lanes.add(run * LANES)) };
         }
         done
     }
@@ -203,12 +214,21 @@ impl Task<'_> {
         (run > 0 && run - start % run >= count).then(|| base.wrapping_offset(lane.offset(start)))
     }
 
+    /// The machine code that is all that there is to run, and where it finds its slots.
+    fn direct(&self) -> Option<(&Machine, &[Reach])> {
+        let reaches = self.ready.direct.as_deref().filter(|_| self.level == self.ready.level)?;
+        Some((self.ready.segments.first()?.machine.as_ref()?, reaches))
+    }
+
     /// Computes what is the same in every element.
     ///
     /// # Safety
     /// The operands are valid.
     unsafe fn begin(&mut self) {
         let ready = self.ready;
+        if ready.uniform_loads.is_empty() && self.direct().is_some() {
+            return;
+        }
         for &(operand, buffer) in &ready.uniform_loads {
             // SAFETY: one element, into a buffer of a block.
             unsafe { (ready.moves[operand].run)(self.level, BLOCK, self.bases[operand], 0, self.buffer(buffer), 1) };
@@ -217,19 +237,101 @@ impl Task<'_> {
             self.at[value] = self.buffer(place.buffer());
         }
         // SAFETY: their values have buffers of their own.
-        unsafe { self.works(&ready.uniform, 0, 0, BLOCK) };
+        unsafe { self.works(&ready.uniform, 0, BLOCK) };
     }
 
     /// # Safety
     /// The range is within the iteration.
-    unsafe fn run(&mut self, range: std::ops::Range<usize>) {
+    unsafe fn run(&mut self, range: Range<usize>) {
         let ready = self.ready;
+        if let Some((machine, reaches)) = self.direct() {
+            // SAFETY: as promised; the slots are where they are reached.
+            return self.pieces(reaches, range, |pointers, count| unsafe { self.turns(machine, pointers, count) });
+        }
         let mut start = range.start;
         while start < range.end {
             let count = BLOCK.min(range.end - start).min(ready.row - start % ready.row);
             // SAFETY: as promised.
             unsafe { self.block(start, count) };
             start += count;
+        }
+    }
+
+    /// Calls `piece(pointers, count)` for each part of a row in the range.
+    fn pieces(&self, reaches: &[Reach], range: Range<usize>, mut piece: impl FnMut(&mut Pointers, usize)) {
+        let row = self.ready.row;
+        let locate = |reach: &Reach, start: usize| match *reach {
+            Reach::Buffer(buffer) => self.buffer(buffer),
+            Reach::Operand { operand, .. } => {
+                self.bases[operand].wrapping_offset(self.ready.lanes[operand].offset(start))
+            }
+        };
+        let mut start = range.start;
+        let mut done_of_row = start % row;
+        let mut pointers: Pointers = reaches.iter().map(|reach| locate(reach, start)).collect();
+        while start < range.end {
+            let count = (row - done_of_row).min(range.end - start);
+            piece(&mut pointers, count);
+            start += count;
+            if start == range.end {
+                return;
+            }
+            for (pointer, reach) in pointers.iter_mut().zip(reaches) {
+                *pointer = match *reach {
+                    Reach::Operand { step: Some(step), .. } if done_of_row == 0 => pointer.wrapping_offset(step),
+                    _ => locate(reach, start),
+                };
+            }
+            done_of_row = 0;
+        }
+    }
+
+    /// Runs machine code for so many elements of its slots' blocks.
+    ///
+    /// # Safety
+    /// The blocks are valid for them.
+    unsafe fn turns(&self, machine: &Machine, blocks: &[*mut u8], count: usize) {
+        let (turns, rest) = (count / machine.width(), count % machine.width());
+        // SAFETY: as promised; the level is the machine's.
+        unsafe {
+            if turns > 0 {
+                machine.run(turns, blocks);
+            }
+            if rest > 0 {
+                self.last_turn(machine, blocks, count - rest, rest);
+            }
+        }
+    }
+
+    /// Runs machine code for fewer elements than a turn has, in memory of its own.
+    ///
+    /// # Safety
+    /// As above, for elements `done..done + count`.
+    #[inline(never)]
+    unsafe fn last_turn(&self, machine: &Machine, blocks: &[*mut u8], done: usize, count: usize) {
+        const BYTES: usize = LANES * size_of::<f32>();
+        let mut memory: SmallVec<[MaybeUninit<Turn<BYTES>>; 12]> = SmallVec::new();
+        memory.resize_with(blocks.len(), MaybeUninit::uninit);
+        let places = machine.slots.iter().zip(blocks).map(|(&(value, used), &block)| {
+            let element = self.ready.elements[value];
+            let done = if used == Use::ReadOne { 0 } else { done * element };
+            (used, block.wrapping_add(done), count * element)
+        });
+        let mut pointers = Pointers::new();
+        // SAFETY: a turn has at most `LANES` elements of at most four bytes.
+        unsafe {
+            for ((used, block, bytes), turn) in places.clone().zip(&mut memory) {
+                if used == Use::Read {
+                    block.cast_const().copy_to_nonoverlapping(turn.as_mut_ptr().cast(), bytes);
+                }
+                pointers.push(if used == Use::ReadOne { block } else { turn.as_mut_ptr().cast() });
+            }
+            machine.run(1, &pointers);
+            for ((used, block, bytes), &turn) in places.zip(&pointers) {
+                if used == Use::Write {
+                    turn.cast_const().copy_to_nonoverlapping(block, bytes);
+                }
+            }
         }
     }
 
@@ -245,26 +347,47 @@ impl Task<'_> {
     /// As [`Self::run`], by machine code that folds.
     ///
     /// # Safety
-    /// As there; blocks are whole turns, and `lanes` is valid.
-    unsafe fn fold(&mut self, machine: &Machine, range: std::ops::Range<usize>, lanes: *mut f32) {
+    /// As there; rows are whole turns, and `lanes` is valid.
+    unsafe fn fold(&mut self, machine: &Machine, reaches: Option<&[Reach]>, range: Range<usize>, lanes: *mut f32) {
+        if let Some(reaches) = reaches {
+            return self.pieces(reaches, range, |pointers, count| {
+                pointers.push(lanes.cast());
+                // SAFETY: as promised; the level is the machine's.
+                unsafe { machine.run(count / machine.width(), pointers) };
+                pointers.pop();
+            });
+        }
         let mut start = range.start;
         while start < range.end {
             let count = BLOCK.min(range.end - start).min(self.ready.row - start % self.ready.row);
-            self.load(start, count);
-            let mut blocks: SmallVec<[*mut u8; 16]> = machine.slots.iter().map(|&value| self.at[value]).collect();
+            self.load(start, count, true);
+            let mut blocks = self.blocks(machine, start);
             blocks.push(lanes.cast());
-            // SAFETY: as promised; the level is the machine's.
+            // SAFETY: as above.
             unsafe { machine.run(count / machine.width(), &blocks) };
             start += count;
         }
     }
 
-    /// Makes a block's operands ready to read.
-    fn load(&mut self, start: usize, count: usize) {
+    /// Where machine code finds its slots in the block at `start`.
+    fn blocks(&self, machine: &Machine, start: usize) -> Pointers {
+        let block = |&(value, _): &(usize, Use)| match self.ready.places[value] {
+            Place::Repeated { operand, .. } => {
+                self.bases[operand].wrapping_offset(self.ready.lanes[operand].offset(start))
+            }
+            _ => self.at[value],
+        };
+        machine.slots.iter().map(block).collect()
+    }
+
+    /// Makes a block's operands ready to read, by machine code alone or by others too.
+    fn load(&mut self, start: usize, count: usize, is_by_machine: bool) {
         let ready = self.ready;
         self.place(start, count);
-        for &Load { operand, to, buffer } in &ready.loads {
-            if self.at[to] != self.buffer(buffer) {
+        for &Load { operand, to, buffer, is_for_machine } in &ready.loads {
+            let is_by_machine = is_by_machine || (is_for_machine && ready.level == self.level);
+            let is_repeated = matches!(ready.places[to], Place::Repeated { .. });
+            if self.at[to] != self.buffer(buffer) || (is_repeated && is_by_machine) {
                 continue;
             }
             let (lane, move_row) = (&ready.lanes[operand], ready.moves[operand]);
@@ -279,46 +402,34 @@ impl Task<'_> {
     }
 
     unsafe fn block(&mut self, start: usize, count: usize) {
-        self.load(start, count);
-        for segment in &self.ready.segments {
+        let ready = self.ready;
+        self.load(start, count, false);
+        for Segment { works, machine } in &ready.segments {
             // SAFETY: the values of a block are apart from each other, and as long as it.
             unsafe {
-                let done = self.machine(segment, count);
-                if done < count {
-                    self.works(&segment.works, start, done, count - done);
+                match machine.as_ref().filter(|_| ready.level == self.level) {
+                    Some(machine) => self.turns(machine, &self.blocks(machine, start), count),
+                    None => self.works(works, start, count),
                 }
             }
         }
     }
 
-    /// Runs a segment's machine code; gives how many elements it did.
-    unsafe fn machine(&self, segment: &Segment, count: usize) -> usize {
-        let Some(machine) = segment.machine.as_ref().filter(|machine| machine.level == self.level) else { return 0 };
-        let vectors = count / machine.width();
-        if vectors > 0 {
-            let blocks: SmallVec<[*mut u8; 16]> = machine.slots.iter().map(|&value| self.at[value]).collect();
-            // SAFETY: as promised; the level is this one.
-            unsafe { machine.run(vectors, &blocks) };
-        }
-        vectors * machine.width()
-    }
-
-    /// Runs works for elements `done..done + count` of the block at `start`.
-    unsafe fn works(&self, works: &[Work], start: usize, done: usize, count: usize) {
-        let at = |value: usize| self.at[value].wrapping_add(done * self.ready.elements[value]);
+    /// Runs works for the block at `start`.
+    unsafe fn works(&self, works: &[Work], start: usize, count: usize) {
         for work in works {
             match work {
                 Work::Apply { block, inputs, to, scalars } => {
                     let mut from = [std::ptr::null(); INPUTS];
                     for (from, &value) in from.iter_mut().zip(inputs) {
-                        *from = at(value).cast_const();
+                        *from = self.at[value].cast_const();
                     }
                     // SAFETY: blocks of the types that the steps say, apart from each other.
-                    unsafe { (block.run)(self.level, count, from, at(*to), scalars) };
+                    unsafe { (block.run)(self.level, count, from, self.at[*to], scalars) };
                 }
                 Work::Cast { cast, from, to } => {
                     // SAFETY: as above.
-                    unsafe { (cast.run)(self.level, count, at(*from), 1, at(*to), 1) };
+                    unsafe { (cast.run)(self.level, count, self.at[*from], 1, self.at[*to], 1) };
                 }
                 Work::Store { from, operand } => self.store(*from, *operand, start, count),
             }
@@ -330,7 +441,7 @@ impl Task<'_> {
         let mut from = self.at[value];
         let is_there = match self.ready.places[value] {
             Place::Operand { operand: own, buffer } => own == operand && from != self.buffer(buffer),
-            Place::Buffer(_) => false,
+            Place::Buffer(_) | Place::Repeated { .. } => false,
         };
         if is_there {
             return;

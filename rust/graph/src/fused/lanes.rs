@@ -45,6 +45,24 @@ impl Lane {
         }
     }
 
+    /// Elements of a run of one element repeated; zero where neighbours are not the same.
+    pub fn repeated_run(&self) -> usize {
+        match self.dims.first() {
+            Some(&(size, 0)) => size,
+            _ => 0,
+        }
+    }
+
+    /// The bytes from each row of so many elements to the next, where all are as far.
+    pub fn step(&self, row: usize) -> Option<isize> {
+        match self.dims[..] {
+            [] => Some(0),
+            [(_, stride)] => Some(stride * row as isize),
+            [(size, _), (_, stride)] if size == row => Some(stride),
+            _ => None,
+        }
+    }
+
     /// The bytes from the operand's start to element `at` of the iteration.
     #[inline]
     pub fn offset(&self, mut at: usize) -> isize {

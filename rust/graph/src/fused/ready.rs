@@ -2,14 +2,14 @@
 
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::error::{Error, Result};
-use rustorch_kernels::isa;
+use rustorch_kernels::isa::{self, Level};
 use rustorch_kernels::loops::copy::Cast;
 use rustorch_kernels::ops::Entry;
 use rustorch_kernels::ops::row::{Block, INPUTS, Scalars};
 use rustorch_kernels::reduce::Fold;
 use smallvec::SmallVec;
 
-use super::jit::{self, Machine};
+use super::jit::{self, Machine, Use};
 use super::lanes::Lane;
 use super::schedule::Schedule;
 use super::{Fused, Step, ValueId};
@@ -18,8 +18,9 @@ use crate::program::Operand;
 /// Elements of a block: the values that are alive together stay in a small L1, and what is done once a
 /// block does not show.
 pub const BLOCK: usize = 1024;
-/// Shorter runs than this are gathered, many to a block, and not used in place.
-pub const SHORT: usize = 256;
+/// Shorter runs than this are gathered, many to a block, and not used in place: where machine code runs all
+/// steps, which takes a row in no time, and else.
+const SHORT: [usize; 2] = [64, 256];
 /// Bytes of a value's buffer; not a multiple of 4096, so that buffers do not compete for the same
 /// cache sets.
 pub const BUFFER: usize = BLOCK * 8 + 192;
@@ -31,12 +32,15 @@ pub enum Place {
     Buffer(usize),
     /// In the operand's own memory, where the block is dense there; else in the buffer.
     Operand { operand: usize, buffer: usize },
+    /// One element in the operand's own memory, the same along a row: machine code reads it there, others
+    /// find it in the buffer, as often as the block is long.
+    Repeated { operand: usize, buffer: usize },
 }
 
 impl Place {
     pub fn buffer(self) -> usize {
         match self {
-            Self::Buffer(buffer) | Self::Operand { buffer, .. } => buffer,
+            Self::Buffer(buffer) | Self::Operand { buffer, .. } | Self::Repeated { buffer, .. } => buffer,
         }
     }
 }
@@ -71,6 +75,17 @@ pub struct Load {
     pub operand: usize,
     pub to: ValueId,
     pub buffer: usize,
+    /// Whether nothing but machine code reads it.
+    pub is_for_machine: bool,
+}
+
+/// Where machine code finds a value of a row, without any block in between.
+#[derive(Clone, Copy, Debug)]
+pub enum Reach {
+    /// The same for all: in a buffer.
+    Buffer(usize),
+    /// In the operand's memory; the bytes from row to row, where all are as far.
+    Operand { operand: usize, step: Option<isize> },
 }
 
 /// See [`Fused::prepare`].
@@ -91,8 +106,12 @@ pub struct Ready {
     /// Bytes of one element of each value.
     pub elements: Vec<usize>,
     pub buffers: usize,
-    /// Machine code that folds what is stored instead of storing it.
-    pub fold: Option<(Fold, Machine)>,
+    /// Where the machine code finds its slots, where it is all that runs.
+    pub direct: Option<Vec<Reach>>,
+    /// Machine code that folds what is stored instead of storing it, and where that finds its slots.
+    pub fold: Option<(Fold, Machine, Option<Vec<Reach>>)>,
+    /// That the machine code is for.
+    pub level: Level,
 }
 
 impl Ready {
@@ -103,20 +122,32 @@ impl Ready {
         let moves =
             operands.iter().map(|operand| Cast::new(operand.dtype, operand.dtype)).collect::<Result<Vec<_>>>()?;
         let numel = first.numel();
+        let level = isa::level();
+        let is_step = |step: &&Step| !matches!(step, Step::Load { .. } | Step::Store { .. });
+        let is_whole = jit::is_on(level) && fused.steps.iter().filter(is_step).all(|step| jit::knows(fused, step));
+        let short = SHORT[usize::from(!is_whole)];
         let row = lanes
             .iter()
             .filter(|lane| !lane.is_uniform())
-            .map(Lane::dense_run)
-            .filter(|&run| run >= SHORT)
+            .map(|lane| lane.dense_run().max(lane.repeated_run()))
+            .filter(|&run| run >= short)
             .min()
-            .unwrap_or(numel);
-        let schedule = Schedule::new(fused, |operand| lanes[operand].is_uniform())?;
-        let mut layout = Layout::new(fused, operands, &lanes, &schedule);
+            .unwrap_or(numel)
+            .max(1);
+        let is_repeated =
+            |lane: &Lane| !lane.is_uniform() && lane.repeated_run() > 0 && lane.repeated_run().is_multiple_of(row);
+        let schedule =
+            Schedule::new(fused, |operand| lanes[operand].is_uniform(), |operand| is_repeated(&lanes[operand]))?;
+        let mut layout = Layout::new(fused, operands, &lanes, &schedule, short);
         for &at in &schedule.loads {
             if let Step::Load { operand, to } = fused.steps[at] {
                 let buffer = operands[operand].buffer;
                 let is_written = operands[..fused.outputs].iter().any(|stored| stored.buffer == buffer);
-                layout.load(operand, to, is_written && is_copied(fused, to));
+                if schedule.is_repeated[to] {
+                    layout.repeat(operand, to, schedule.is_for_machine(fused, to));
+                } else {
+                    layout.load(operand, to, is_written && is_copied(fused, to));
+                }
             }
         }
         let mut uniform = Vec::new();
@@ -139,7 +170,7 @@ impl Ready {
         }
         let Layout { loads, uniform_loads, places, buffers, .. } = layout;
         let elements = fused.values.iter().map(|dtype| dtype.size()).collect();
-        Ok(Self {
+        let mut ready = Self {
             numel,
             row,
             lanes,
@@ -151,13 +182,52 @@ impl Ready {
             places,
             elements,
             buffers,
+            direct: None,
             fold: None,
-        })
+            level,
+        };
+        ready.direct = ready.all_direct();
+        Ok(ready)
+    }
+
+    /// Where the one segment of machine code finds its slots, if nothing else is to run.
+    fn all_direct(&self) -> Option<Vec<Reach>> {
+        let (first, rest) = self.segments.split_first()?;
+        let is_there = |work: &Work| {
+            let Work::Store { from, operand } = *work else { return false };
+            matches!(self.places[from], Place::Operand { operand: own, .. } if own == operand)
+        };
+        let is_done = rest.iter().flat_map(|segment| &segment.works).all(is_there);
+        let is_loaded = |value: ValueId| self.loads.iter().any(|load| load.to == value);
+        // What is loaded and stored as it is would not be made.
+        let is_made = rest.iter().flat_map(|segment| &segment.works).all(|work| match *work {
+            Work::Store { from, .. } => !is_loaded(from),
+            _ => false,
+        });
+        if is_done && is_made { self.reaches(first.machine.as_ref()?) } else { None }
+    }
+
+    /// Where machine code finds its slots, if none of them is in a buffer for some blocks.
+    fn reaches(&self, machine: &Machine) -> Option<Vec<Reach>> {
+        let reach = |&(value, used): &(ValueId, Use)| {
+            let in_operand = |operand: usize| Reach::Operand { operand, step: self.lanes[operand].step(self.row) };
+            match self.places[value] {
+                Place::Repeated { operand, .. } => Some(in_operand(operand)),
+                Place::Operand { operand, .. } => {
+                    let lane = &self.lanes[operand];
+                    let run = lane.dense_run();
+                    (lane.is_line() || (run > 0 && run.is_multiple_of(self.row))).then(|| in_operand(operand))
+                }
+                Place::Buffer(buffer) => (used == Use::ReadOne).then_some(Reach::Buffer(buffer)),
+            }
+        };
+        machine.slots.iter().map(reach).collect()
     }
 
     /// With machine code for `fold`, if there can be any: for all steps, whose one result is stored.
     pub fn with_fold(mut self, fused: &Fused, fold: Fold) -> Self {
         let is_uniform = |value: ValueId| self.is_uniform(fused, value);
+        let is_same = |value: ValueId| matches!(self.places[value], Place::Repeated { .. }) || is_uniform(value);
         let is_step = |step: &&Step| {
             !matches!(step, Step::Load { .. } | Step::Store { .. }) && !step.makes().is_some_and(is_uniform)
         };
@@ -170,8 +240,11 @@ impl Ready {
             && fused.values[value] == DType::F32
             && steps.iter().all(|step| jit::knows(fused, step))
         {
-            let machine = jit::compile_fold(fused, &steps, isa::level(), is_uniform, (fold, value));
-            self.fold = machine.map(|machine| (fold, machine));
+            let machine = jit::compile_fold(fused, &steps, self.level, is_same, (fold, value));
+            self.fold = machine.map(|machine| {
+                let reaches = self.reaches(&machine);
+                (fold, machine, reaches)
+            });
         }
         self
     }
@@ -254,7 +327,7 @@ struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
-    fn new(fused: &Fused, operands: &[Operand], lanes: &'a [Lane], schedule: &Schedule) -> Self {
+    fn new(fused: &Fused, operands: &[Operand], lanes: &'a [Lane], schedule: &Schedule, short: usize) -> Self {
         let mut last = vec![None; fused.values.len()];
         let mut target = vec![None; fused.values.len()];
         let order: Vec<usize> = schedule.segments.iter().flat_map(|segment| segment.steps.iter().copied()).collect();
@@ -264,7 +337,7 @@ impl<'a> Layout<'a> {
                     last[value] = Some(number);
                 }
                 if let Step::Store { from, operand } = fused.steps[at] {
-                    let is_dense = lanes[operand].dense_run() >= SHORT.min(operands[operand].numel());
+                    let is_dense = lanes[operand].dense_run() >= short.min(operands[operand].numel());
                     if is_dense && is_free(fused, operands, &order, operand, from) {
                         target[from] = Some(operand);
                     }
@@ -297,10 +370,16 @@ impl<'a> Layout<'a> {
             self.uniform_loads.push((operand, buffer));
             Place::Buffer(buffer)
         } else {
-            self.loads.push(Load { operand, to, buffer });
+            self.loads.push(Load { operand, to, buffer, is_for_machine: false });
             // Apart: a store writes over what another one is to store as it is.
             if apart { Place::Buffer(buffer) } else { Place::Operand { operand, buffer } }
         };
+    }
+
+    fn repeat(&mut self, operand: usize, to: ValueId, is_for_machine: bool) {
+        let buffer = self.own_buffer(to);
+        self.places[to] = Place::Repeated { operand, buffer };
+        self.loads.push(Load { operand, to, buffer, is_for_machine });
     }
 
     fn make_apart(&mut self, step: &Step) {

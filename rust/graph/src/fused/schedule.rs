@@ -19,16 +19,23 @@ pub struct Schedule {
     pub segments: Vec<Segment>,
     /// By value.
     pub is_uniform: Vec<bool>,
+    /// By value: what an operand repeats along each row.
+    pub is_repeated: Vec<bool>,
 }
 
 impl Schedule {
-    /// `is_uniform` tells which operands repeat one element.
-    pub fn new(fused: &Fused, is_operand_uniform: impl Fn(usize) -> bool) -> Result<Self> {
+    /// Tells which operands repeat one element: all through, or along each row.
+    pub fn new(
+        fused: &Fused,
+        is_operand_uniform: impl Fn(usize) -> bool,
+        is_operand_repeated: impl Fn(usize) -> bool,
+    ) -> Result<Self> {
         let mut schedule = Self {
             loads: Vec::new(),
             uniform: Vec::new(),
             segments: Vec::new(),
             is_uniform: vec![false; fused.values.len()],
+            is_repeated: vec![false; fused.values.len()],
         };
         let mut waiting: Vec<usize> = Vec::new();
         let mut stores: Vec<usize> = Vec::new();
@@ -42,6 +49,9 @@ impl Schedule {
                 _ => (false, &mut waiting),
             };
             list.push(at);
+            if let &Step::Load { operand, to } = step {
+                schedule.is_repeated[to] = !is_uniform && is_operand_repeated(operand);
+            }
             if let Some(value) = step.makes() {
                 schedule.is_uniform[value] = is_uniform;
                 is_made[value] = is_uniform || matches!(step, Step::Load { .. });
@@ -49,11 +59,8 @@ impl Schedule {
         }
         let is_known: Vec<bool> = fused.steps.iter().map(|step| jit::knows(fused, step)).collect();
         while !waiting.is_empty() {
-            let mut known = take_ready(fused, &mut waiting, &mut is_made, |at| is_known[at]);
-            if known.len() == 1 {
-                // One step alone is its own loop already.
-                schedule.segments.push(Segment { steps: std::mem::take(&mut known), machine: None });
-            } else if !known.is_empty() {
+            let known = take_ready(fused, &mut waiting, &mut is_made, |at| is_known[at]);
+            if !known.is_empty() {
                 schedule.compile(fused, &known);
             }
             for at in take_ready(fused, &mut waiting, &mut is_made, |at| !is_known[at]) {
@@ -64,14 +71,25 @@ impl Schedule {
         Ok(schedule)
     }
 
+    /// Whether a value is one in a row.
+    fn is_same(&self, value: ValueId) -> bool {
+        self.is_uniform[value] || self.is_repeated[value]
+    }
+
+    /// Whether nothing but machine code reads a value.
+    pub fn is_for_machine(&self, fused: &Fused, value: ValueId) -> bool {
+        let others = self.segments.iter().filter(|segment| segment.machine.is_none());
+        !others.flat_map(|segment| &segment.steps).any(|&at| fused.steps[at].reads().contains(&value))
+    }
+
     /// Machine code for these steps, or for halves of them where registers do not suffice.
     fn compile(&mut self, fused: &Fused, steps: &[usize]) {
         let parts: Vec<&Step> = steps.iter().map(|&at| &fused.steps[at]).collect();
         let is_wanted = |value: ValueId| {
             fused.steps.iter().enumerate().any(|(at, step)| !steps.contains(&at) && step.reads().contains(&value))
         };
-        let machine = jit::compile(fused, &parts, isa::level(), |value| self.is_uniform[value], is_wanted);
-        if machine.is_none() && steps.len() > 3 && isa::level() != isa::Level::Scalar {
+        let machine = jit::compile(fused, &parts, isa::level(), |value| self.is_same(value), is_wanted);
+        if machine.is_none() && steps.len() > 3 && jit::is_on(isa::level()) {
             let (first, second) = steps.split_at(steps.len() / 2);
             self.compile(fused, first);
             self.compile(fused, second);

@@ -4,11 +4,11 @@ use crate::element::Float;
 use crate::ops::row::SCALARS;
 
 /// `sqrt(1/2)`
-const HALF_ROOT: f64 = std::f64::consts::FRAC_1_SQRT_2;
+pub const HALF_ROOT: f64 = std::f64::consts::FRAC_1_SQRT_2;
 /// `sqrt(2/pi)`
-const ROOT_TWO_OVER_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI * HALF_ROOT;
+pub const ROOT_TWO_OVER_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI * HALF_ROOT;
 /// The cubic term of the tanh form of GELU.
-const CUBIC: f64 = 0.044715;
+pub const CUBIC: f64 = 0.044715;
 
 /// See each op's page in PyTorch's documentation for what it means.
 pub trait Activation: Float {

@@ -9,9 +9,50 @@ mod wide;
 pub use wide::{FAR, cos, exp_m1, exp2, ln_1p, log2, log10, pow, sin};
 
 /// Adding it rounds to a whole number, which is then in the low bits.
-const ROUND: f32 = 12_582_912.0;
-const LN_2_HIGH: f32 = 0.693_145_75;
-const LN_2_LOW: f32 = 1.428_606_8e-6;
+pub const ROUND: f32 = 12_582_912.0;
+pub const LN_2_HIGH: f32 = 0.693_145_75;
+pub const LN_2_LOW: f32 = 1.428_606_8e-6;
+/// Beyond these, `exp` is infinite or zero.
+pub const EXP_BOUNDS: [f32; 2] = [-104.5, 89.0];
+/// `(exp(r) - 1 - r) / r^2`
+pub const EXP_TAIL: [f32; 5] = [0.499_999_94, 0.166_665_2, 0.041_668_393, 0.008_368_781, 0.001_381_446_6];
+/// The bits of the square root of one half: `ln` takes mantissas between it and its double.
+pub const LN_SPLIT: i32 = 0x3f35_04f3;
+/// `2^25`: makes a subnormal normal.
+pub const LN_LIFT: f32 = 33_554_432.0;
+/// `(ln(1 + r) - r + r^2 / 2) / r^3`
+pub const LN_TAIL: [f32; 9] = [
+    0.333_333_1,
+    -0.249_999_87,
+    0.200_022_27,
+    -0.166_692_53,
+    0.142_186_64,
+    -0.123_843_35,
+    0.118_729_256,
+    -0.117_898_64,
+    0.069_155_395,
+];
+/// Up to the first, `tanh` is a polynomial; past the second it is one.
+pub const TANH_BOUNDS: [f32; 2] = [0.93, 10.0];
+/// `(tanh(r) / r - 1) / r^2`, over `r^2`
+pub const TANH_TAIL: [f32; 8] = [
+    -0.333_333_28,
+    0.133_332_1,
+    -0.053_953_93,
+    0.021_788_118,
+    -0.008_602_502,
+    0.003_087_453,
+    -0.000_846_645_4,
+    0.000_122_858_33,
+];
+/// Up to the first, `erf` is a polynomial; past the second it is one.
+pub const ERF_BOUNDS: [f32; 2] = [0.925, 4.0];
+/// `erf(r) / r - 1`, over `r^2`
+pub const ERF_NEAR: [f32; 6] =
+    [0.128_379_15, -0.376_124_95, 0.112_818_025, -0.026_765_568, 0.004_990_981, -0.000_597_689_6];
+/// `ln(erfc(r)) / r + 1`
+pub const ERF_FAR: [f32; 7] =
+    [-0.128_648_5, -0.635_151_3, -0.106_236_875, 0.023_762_064, -0.003_642_459_2, 0.000_322_803_9, -1.123_131e-5];
 
 /// `coefficients[0] + coefficients[1] x + ..`
 #[inline(always)]
@@ -35,17 +76,17 @@ fn exp_parts(x: f32) -> (f32, i32) {
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let whole = shifted - ROUND;
     let rest = whole.mul_add(-LN_2_LOW, whole.mul_add(-LN_2_HIGH, x));
-    // (exp(r) - 1 - r) / r^2
-    let tail = polynomial(rest, [0.499_999_94, 0.166_665_2, 0.041_668_393, 0.008_368_781, 0.001_381_446_6]);
+    let tail = polynomial(rest, EXP_TAIL);
     let value = (rest * rest).mul_add(tail, rest) + 1.0;
     (value, (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32))
 }
 
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // Beyond these the result is infinite or zero; NaN passes.
-    let x = if x > 89.0 { 89.0 } else { x };
-    let x = if x < -104.5 { -104.5 } else { x };
+    let [low, high] = EXP_BOUNDS;
+    // NaN passes.
+    let x = if x > high { high } else { x };
+    let x = if x < low { low } else { x };
     let (value, exponent) = exp_parts(x);
     // In two steps: into infinity, and into the subnormals with one rounding.
     let half = exponent >> 1;
@@ -54,30 +95,14 @@ pub fn exp(x: f32) -> f32 {
 
 #[inline(always)]
 pub fn ln(x: f32) -> f32 {
-    // The square root of one half: mantissas are taken between it and its double.
-    const SPLIT: i32 = 0x3f35_04f3;
     let subnormal = x < f32::MIN_POSITIVE;
-    let scaled = if subnormal { x * 33_554_432.0 } else { x };
+    let scaled = if subnormal { x * LN_LIFT } else { x };
     let bits = scaled.to_bits() as i32;
-    let exponent = bits.wrapping_sub(SPLIT) >> 23;
+    let exponent = bits.wrapping_sub(LN_SPLIT) >> 23;
     let rest = f32::from_bits(bits.wrapping_sub(exponent << 23) as u32) - 1.0;
     let exponent = (exponent - if subnormal { 25 } else { 0 }) as f32;
     let square = rest * rest;
-    // (ln(1 + r) - r + r^2 / 2) / r^3
-    let tail = polynomial(
-        rest,
-        [
-            0.333_333_1,
-            -0.249_999_87,
-            0.200_022_27,
-            -0.166_692_53,
-            0.142_186_64,
-            -0.123_843_35,
-            0.118_729_256,
-            -0.117_898_64,
-            0.069_155_395,
-        ],
-    );
+    let tail = polynomial(rest, LN_TAIL);
     let low = exponent.mul_add(LN_2_LOW, rest * square * tail);
     let sum = rest + square.mul_add(-0.5, low);
     logarithm_limits(x, exponent.mul_add(LN_2_HIGH, sum))
@@ -93,48 +118,29 @@ fn logarithm_limits(x: f32, value: f32) -> f32 {
 
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
+    let [split, bound] = TANH_BOUNDS;
     let magnitude = x.abs();
     let square = x * x;
-    // (tanh(r) / r - 1) / r^2
-    let tail = polynomial(
-        square,
-        [
-            -0.333_333_28,
-            0.133_332_1,
-            -0.053_953_93,
-            0.021_788_118,
-            -0.008_602_502,
-            0.003_087_453,
-            -0.000_846_645_4,
-            0.000_122_858_33,
-        ],
-    );
+    let tail = polynomial(square, TANH_TAIL);
     let small = x.mul_add(square * tail, x);
-    let bounded = if magnitude > 10.0 { 10.0 } else { magnitude };
+    let bounded = if magnitude > bound { bound } else { magnitude };
     let (value, exponent) = exp_parts(bounded + bounded);
     let large = 1.0 - 2.0 / value.mul_add(power_of_two(exponent), 1.0);
     // The sign of zero too.
-    (if magnitude < 0.93 { small } else { large }).copysign(x)
+    (if magnitude < split { small } else { large }).copysign(x)
 }
 
 #[inline(always)]
 pub fn erf(x: f32) -> f32 {
+    let [split, bound] = ERF_BOUNDS;
     let magnitude = x.abs();
-    // erf(r) / r - 1, over r^2
-    let tail = polynomial(
-        x * x,
-        [0.128_379_15, -0.376_124_95, 0.112_818_025, -0.026_765_568, 0.004_990_981, -0.000_597_689_6],
-    );
+    let tail = polynomial(x * x, ERF_NEAR);
     let small = x.mul_add(tail, x);
-    let bounded = if magnitude > 4.0 { 4.0 } else { magnitude };
-    // ln(erfc(r)) / r + 1
-    let tail = polynomial(
-        bounded,
-        [-0.128_648_5, -0.635_151_3, -0.106_236_875, 0.023_762_064, -0.003_642_459_2, 0.000_322_803_9, -1.123_131e-5],
-    );
+    let bounded = if magnitude > bound { bound } else { magnitude };
+    let tail = polynomial(bounded, ERF_FAR);
     let (value, exponent) = exp_parts(bounded.mul_add(tail, -bounded));
     let large = value.mul_add(-power_of_two(exponent), 1.0);
-    (if magnitude < 0.925 { small } else { large }).copysign(x)
+    (if magnitude < split { small } else { large }).copysign(x)
 }
 
 #[inline(always)]

@@ -1,43 +1,54 @@
-//! From straight-line code to a loop of machine code: `fn(turns, pointers)`.
+//! From straight-line code to a loop of machine code: `fn(turns, pointers, pool)`.
 
-use iced_x86::IcedError;
 use iced_x86::code_asm::*;
+use iced_x86::{Code as Encoding, IcedError, Instruction, MemoryOperand, Register};
 use rustorch_kernels::isa::Level;
 
-use super::micro::{Code, Id, Op, Slot};
-use super::registers::{Allocation, Register, allocate};
+use super::encodings::{self, Form, Pair};
+use super::micro::{Binary, Code, Id, Op, Product, Shift, Slot};
+use super::registers::{Allocation, Place, allocate};
 
 /// Elements of a vector.
 pub fn width(level: Level) -> usize {
     if level == Level::Avx512 { 16 } else { 8 }
 }
 
-const ZMM: [AsmRegisterZmm; 32] = [
-    zmm0, zmm1, zmm2, zmm3, zmm4, zmm5, zmm6, zmm7, zmm8, zmm9, zmm10, zmm11, zmm12, zmm13, zmm14, zmm15, zmm16, zmm17,
-    zmm18, zmm19, zmm20, zmm21, zmm22, zmm23, zmm24, zmm25, zmm26, zmm27, zmm28, zmm29, zmm30, zmm31,
-];
-const YMM: [AsmRegisterYmm; 16] =
-    [ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ymm7, ymm8, ymm9, ymm10, ymm11, ymm12, ymm13, ymm14, ymm15];
-const XMM: [AsmRegisterXmm; 16] =
-    [xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13, xmm14, xmm15];
+const VECTORS_WIDE: usize = 32;
+const VECTORS_NARROW: usize = 16;
 const MASKS: [AsmRegisterK; 8] = [k0, k1, k2, k3, k4, k5, k6, k7];
-/// Registers that keep pointers through the loop; further pointers are read again in each turn.
-const POINTERS: [AsmRegister64; 5] = [rdx, r8, r9, r10, r11];
+/// Registers that keep pointers through the loop, the callee's own last; further pointers are read again in
+/// each turn.
+const POINTERS: [AsmRegister64; 8] = [r8, r9, r10, r11, rbx, r12, r13, r14];
+const CALLERS: usize = 4;
 /// The last vector register is for the encoder's own use.
 const OWN: usize = 1;
 
+/// Assembled code, and the constants that it reads.
+pub struct Assembled {
+    pub code: Vec<u8>,
+    pub pool: Vec<u32>,
+}
+
 /// The machine code of a loop over so many vectors a turn, or None where it needs more registers than the
 /// level has.
-pub fn assemble(code: &Code, vectors: usize, level: Level) -> Option<Vec<u8>> {
+pub fn assemble(code: &Code, vectors: usize, level: Level) -> Option<Assembled> {
     let allocation = match level {
-        Level::Avx512 => allocate(code, ZMM.len() - OWN, Some(MASKS.len() - 1))?,
-        Level::Avx2 => allocate(code, YMM.len() - OWN, None)?,
+        Level::Avx512 => allocate(code, VECTORS_WIDE - OWN, Some(MASKS.len() - 1))?,
+        Level::Avx2 => allocate(code, VECTORS_NARROW - OWN, None)?,
         Level::Scalar => return None,
     };
     let wide = level == Level::Avx512;
     let mut assembler = Assembler { asm: CodeAssembler::new(64).ok()?, code, allocation, vectors, wide };
     // iced refuses what an instruction cannot encode: then there is no machine code, but blocks.
-    assembler.emit().ok()
+    let bytes = assembler.emit().ok()?;
+    Some(Assembled { code: bytes, pool: assembler.allocation.pool })
+}
+
+/// What an instruction may take as its last operand.
+#[derive(Clone, Copy, PartialEq)]
+enum Operand {
+    Register(Register),
+    Memory(MemoryOperand),
 }
 
 struct Assembler<'a> {
@@ -48,42 +59,52 @@ struct Assembler<'a> {
     wide: bool,
 }
 
-/// An instruction over vectors of either width.
-macro_rules! vectors {
-    ($self:ident . $op:ident ($($register:expr),+ $(; $immediate:expr)?)) => {
-        if $self.wide {
-            $self.asm.$op($(ZMM[$register]),+ $(, $immediate)?)?
-        } else {
-            $self.asm.$op($(YMM[$register]),+ $(, $immediate)?)?
-        }
-    };
-}
+type Emitted = Result<(), IcedError>;
 
 impl Assembler<'_> {
-    // Arguments (System V): rdi is the number of turns, rsi the pointers; rcx counts elements.
+    // Arguments (System V): rdi is the number of turns, rsi the pointers, rdx the constants; rcx counts elements.
     fn emit(&mut self) -> Result<Vec<u8>, IcedError> {
-        for (slot, pointer) in POINTERS.iter().enumerate().take(self.slots()) {
-            self.asm.mov(*pointer, qword_ptr(rsi + 8 * slot))?;
+        let pointers = &POINTERS[..self.slots().min(POINTERS.len())];
+        let saved = pointers.get(CALLERS..).unwrap_or(&[]);
+        for &register in saved {
+            self.asm.push(register)?;
+        }
+        for (slot, &pointer) in pointers.iter().enumerate() {
+            self.asm.mov(pointer, qword_ptr(rsi + 8 * slot))?;
+        }
+        for (number, id) in self.allocation.kept.clone().into_iter().enumerate() {
+            let (to, from) = (self.register(id), self.constant(number));
+            self.constant_to(to, from)?;
         }
         for id in self.allocation.before.clone() {
-            self.before(id)?;
+            self.op(id)?;
         }
         self.asm.xor(ecx, ecx)?;
         let mut turn = self.asm.create_label();
         self.asm.set_label(&mut turn)?;
         for id in self.allocation.inside.clone() {
-            self.inside(id)?;
+            self.op(id)?;
         }
-        let elements = self.vectors * if self.wide { 16 } else { 8 };
+        let elements = self.vectors * self.width();
         self.asm.add(rcx, elements as i32)?;
         self.asm.dec(rdi)?;
         self.asm.jnz(turn)?;
         for id in self.allocation.before.clone() {
-            self.after(id)?;
+            if let Op::Accumulator(slot, number) = self.code.ops[id] {
+                let (to, from) = (self.accumulator(slot, number)?, self.register(id));
+                self.add(Instruction::with2(self.of(encodings::STORE), to, from)?)?;
+            }
         }
         self.asm.vzeroupper()?;
+        for &register in saved.iter().rev() {
+            self.asm.pop(register)?;
+        }
         self.asm.ret()?;
         self.asm.assemble(0)
+    }
+
+    fn width(&self) -> usize {
+        if self.wide { 16 } else { 8 }
     }
 
     fn slots(&self) -> usize {
@@ -91,12 +112,21 @@ impl Assembler<'_> {
             Op::Load(slot, _)
             | Op::Uniform(slot)
             | Op::LoadMask(slot, _)
-            | Op::Store(slot, _)
-            | Op::StoreMask(slot, _)
+            | Op::UniformMask(slot)
+            | Op::Store(slot, ..)
+            | Op::StoreMask(slot, ..)
             | Op::Accumulator(slot, _) => slot + 1,
             _ => 0,
         };
         self.code.ops.iter().map(slot).max().unwrap_or(0)
+    }
+
+    fn add(&mut self, instruction: Instruction) -> Emitted {
+        self.asm.add_instruction(instruction)
+    }
+
+    fn of(&self, [wide, narrow]: Pair) -> Encoding {
+        if self.wide { wide } else { narrow }
     }
 
     /// The register that holds a slot's pointer.
@@ -110,158 +140,266 @@ impl Assembler<'_> {
         }
     }
 
-    fn vector(&self, id: Id) -> usize {
+    /// The turn's vector of this number, of elements of 4 bytes.
+    fn element(&mut self, slot: Slot, number: usize) -> Result<MemoryOperand, IcedError> {
+        let (base, offset) = (self.pointer(slot)?, (4 * self.width() * number) as i64);
+        Ok(MemoryOperand::with_base_index_scale_displ_size(base.into(), Register::RCX, 4, offset, 1))
+    }
+
+    fn accumulator(&mut self, slot: Slot, number: usize) -> Result<MemoryOperand, IcedError> {
+        let (base, offset) = (self.pointer(slot)?, (4 * self.width() * number) as i64);
+        Ok(MemoryOperand::with_base_displ(base.into(), offset))
+    }
+
+    /// A constant of the pool: one element for AVX-512, which broadcasts it, and a vector for AVX2.
+    fn constant(&self, number: usize) -> MemoryOperand {
+        let offset = number as i64 * if self.wide { 4 } else { 32 };
+        MemoryOperand::with_base_displ_bcst_seg(Register::RDX, offset, self.wide, Register::None)
+    }
+
+    fn numbered(&self, number: usize) -> Register {
+        let first = if self.wide { Register::ZMM0 } else { Register::YMM0 };
+        first + number as u32
+    }
+
+    fn own(&self) -> Register {
+        self.numbered(if self.wide { VECTORS_WIDE } else { VECTORS_NARROW } - OWN)
+    }
+
+    /// The register of what has one.
+    fn register(&self, id: Id) -> Register {
         match self.allocation.of[id] {
-            Register::Vector(number) | Register::Mask(number) => number,
-            Register::None => unreachable!("a store has no result"),
+            Place::Mask(number) if self.wide => Register::K0 + number as u32,
+            Place::Vector(number) | Place::Mask(number) => self.numbered(number),
+            Place::Pool(_) | Place::None => unreachable!("neither stores nor constants in memory are asked"),
         }
     }
 
-    fn mask(&self, id: Id) -> AsmRegisterK {
-        MASKS[self.vector(id)]
+    fn operand(&self, id: Id) -> Operand {
+        match self.allocation.of[id] {
+            Place::Pool(number) => Operand::Memory(self.constant(number)),
+            _ => Operand::Register(self.register(id)),
+        }
     }
 
-    fn before(&mut self, id: Id) -> Result<(), IcedError> {
-        let to = self.vector(id);
-        match self.code.ops[id] {
-            Op::Uniform(slot) => {
-                let pointer = self.pointer(slot)?;
-                if self.wide {
-                    self.asm.vbroadcastss(ZMM[to], dword_ptr(pointer))
-                } else {
-                    self.asm.vbroadcastss(YMM[to], dword_ptr(pointer))
-                }
+    fn constant_to(&mut self, to: Register, from: MemoryOperand) -> Emitted {
+        let from = MemoryOperand { is_broadcast: false, ..from };
+        self.add(Instruction::with2(self.of(encodings::BROADCAST), to, from)?)
+    }
+
+    /// The operand in a register, if need be the encoder's own.
+    fn in_register(&mut self, operand: Operand) -> Result<Register, IcedError> {
+        match operand {
+            Operand::Register(register) => Ok(register),
+            Operand::Memory(memory) => {
+                let own = self.own();
+                self.constant_to(own, memory)?;
+                Ok(own)
             }
-            Op::Constant(bits) => {
-                self.asm.mov(eax, bits)?;
-                if self.wide {
-                    self.asm.vpbroadcastd(ZMM[to], eax)
-                } else {
-                    self.asm.vmovd(XMM[to], eax)?;
-                    self.asm.vbroadcastss(YMM[to], XMM[to])
-                }
+        }
+    }
+
+    fn three(&mut self, encoding: Encoding, to: Register, a: Register, b: Operand) -> Result<Instruction, IcedError> {
+        match b {
+            Operand::Register(b) => Instruction::with3(encoding, to, a, b),
+            Operand::Memory(b) => Instruction::with3(encoding, to, a, b),
+        }
+    }
+
+    fn op(&mut self, id: Id) -> Emitted {
+        match self.code.ops[id] {
+            Op::Constant(_) => unreachable!("constants are not run"),
+            Op::Keep(to, from) => self.copy(self.register(to), self.register(from)),
+            Op::Uniform(slot) => {
+                let from = MemoryOperand::with_base(self.pointer(slot)?.into());
+                self.constant_to(self.register(id), from)
             }
             Op::Accumulator(slot, number) => {
-                let pointer = self.pointer(slot)?;
-                if self.wide {
-                    self.asm.vmovups(ZMM[to], zmmword_ptr(pointer + 64 * number))
-                } else {
-                    self.asm.vmovups(YMM[to], ymmword_ptr(pointer + 32 * number))
-                }
+                let from = self.accumulator(slot, number)?;
+                self.add(Instruction::with2(self.of(encodings::LOAD), self.register(id), from)?)
             }
-            _ => unreachable!("only constants run before the loop"),
-        }
-    }
-
-    /// What is left to do for an op that ran before the loop.
-    fn after(&mut self, id: Id) -> Result<(), IcedError> {
-        let Op::Accumulator(slot, number) = self.code.ops[id] else { return Ok(()) };
-        let (pointer, from) = (self.pointer(slot)?, self.vector(id));
-        if self.wide {
-            self.asm.vmovups(zmmword_ptr(pointer + 64 * number), ZMM[from])
-        } else {
-            self.asm.vmovups(ymmword_ptr(pointer + 32 * number), YMM[from])
-        }
-    }
-
-    fn inside(&mut self, id: Id) -> Result<(), IcedError> {
-        match self.code.ops[id] {
-            Op::Uniform(_) | Op::Constant(_) | Op::Accumulator(..) => unreachable!("they run before the loop"),
-            Op::Keep(to, from) => vectors!(self.vmovaps(self.vector(to), self.vector(from))),
             Op::Load(slot, number) => {
-                let (pointer, to) = (self.pointer(slot)?, self.vector(id));
-                if self.wide {
-                    self.asm.vmovups(ZMM[to], zmmword_ptr(pointer + rcx * 4 + 64 * number))?;
-                } else {
-                    self.asm.vmovups(YMM[to], ymmword_ptr(pointer + rcx * 4 + 32 * number))?;
-                }
+                let from = self.element(slot, number)?;
+                self.add(Instruction::with2(self.of(encodings::LOAD), self.register(id), from)?)
             }
-            Op::Store(slot, from) => {
-                let (pointer, from) = (self.pointer(slot)?, self.vector(from));
-                if self.wide {
-                    self.asm.vmovups(zmmword_ptr(pointer + rcx * 4), ZMM[from])?;
-                } else {
-                    self.asm.vmovups(ymmword_ptr(pointer + rcx * 4), YMM[from])?;
-                }
+            Op::Store(slot, number, from) => {
+                let from = self.in_register(self.operand(from))?;
+                let to = self.element(slot, number)?;
+                self.add(Instruction::with2(self.of(encodings::STORE), to, from)?)
             }
-            Op::Add(a, b) => vectors!(self.vaddps(self.vector(id), self.vector(a), self.vector(b))),
-            Op::Sub(a, b) => vectors!(self.vsubps(self.vector(id), self.vector(a), self.vector(b))),
-            Op::Mul(a, b) => vectors!(self.vmulps(self.vector(id), self.vector(a), self.vector(b))),
-            Op::Div(a, b) => vectors!(self.vdivps(self.vector(id), self.vector(a), self.vector(b))),
-            Op::Max(a, b) => vectors!(self.vmaxps(self.vector(id), self.vector(a), self.vector(b))),
-            Op::And(a, b) => vectors!(self.vandps(self.vector(id), self.vector(a), self.vector(b))),
-            Op::Xor(a, b) => vectors!(self.vxorps(self.vector(id), self.vector(a), self.vector(b))),
-            Op::Sqrt(a) => vectors!(self.vsqrtps(self.vector(id), self.vector(a))),
+            Op::Two(op, a, b) => self.two(op, id, a, b),
+            Op::Three(op, a, b, c) => self.product(op, self.register(id), [a, b, c].map(|id| self.operand(id))),
+            Op::Shifted(shift, a, by) => {
+                let pair = if shift == Shift::Left { encodings::SHIFT_LEFT } else { encodings::SHIFT_RIGHT };
+                let a = self.in_register(self.operand(a))?;
+                self.add(Instruction::with3(self.of(pair), self.register(id), a, by)?)
+            }
+            Op::ToFloat(a) | Op::Sqrt(a) => {
+                let is_root = matches!(self.code.ops[id], Op::Sqrt(_));
+                let pair = if is_root { encodings::SQRT } else { encodings::TO_FLOAT };
+                let a = self.in_register(self.operand(a))?;
+                self.add(Instruction::with2(self.of(pair), self.register(id), a)?)
+            }
+            Op::Bits(a, b, chooser) => self.bits(id, a, b, chooser),
             Op::Select(mask, otherwise, then) => {
-                let [to, otherwise, then] = [id, otherwise, then].map(|id| self.vector(id));
-                if self.wide {
-                    let mask = self.mask(mask);
-                    self.asm.vblendmps(masked(ZMM[to], mask), ZMM[otherwise], ZMM[then])?;
+                let (to, mask) = (self.register(id), self.register(mask));
+                let otherwise = self.in_register(self.operand(otherwise))?;
+                let blend = self.of(encodings::BLEND);
+                let mut blended = if self.wide {
+                    self.three(blend, to, otherwise, self.operand(then))?
                 } else {
-                    self.asm.vblendvps(YMM[to], YMM[otherwise], YMM[then], YMM[self.vector(mask)])?;
+                    match self.operand(then) {
+                        Operand::Register(then) => Instruction::with4(blend, to, otherwise, then, mask)?,
+                        Operand::Memory(then) => Instruction::with4(blend, to, otherwise, then, mask)?,
+                    }
+                };
+                if self.wide {
+                    blended.set_op_mask(mask);
                 }
+                self.add(blended)
             }
             Op::Test(compare, a, b) => {
-                let (a, b) = (self.vector(a), self.vector(b));
-                if self.wide {
-                    self.asm.vcmpps(self.mask(id), ZMM[a], ZMM[b], compare as u32)?;
-                } else {
-                    self.asm.vcmpps(YMM[self.vector(id)], YMM[a], YMM[b], compare as u32)?;
-                }
+                let (to, compares) = (self.register(id), self.of(encodings::COMPARE));
+                let a = self.in_register(self.operand(a))?;
+                let by = compare as u32;
+                let tested = match self.operand(b) {
+                    Operand::Register(b) => Instruction::with4(compares, to, a, b, by)?,
+                    Operand::Memory(b) => Instruction::with4(compares, to, a, b, by)?,
+                };
+                self.add(tested)
             }
-            Op::MaskAnd(a, b) if self.wide => self.asm.kandw(self.mask(id), self.mask(a), self.mask(b))?,
-            Op::MaskOr(a, b) if self.wide => self.asm.korw(self.mask(id), self.mask(a), self.mask(b))?,
-            Op::MaskXor(a, b) if self.wide => self.asm.kxorw(self.mask(id), self.mask(a), self.mask(b))?,
-            Op::MaskAnd(a, b) => vectors!(self.vandps(self.vector(id), self.vector(a), self.vector(b))),
-            Op::MaskOr(a, b) => vectors!(self.vorps(self.vector(id), self.vector(a), self.vector(b))),
-            Op::MaskXor(a, b) => vectors!(self.vxorps(self.vector(id), self.vector(a), self.vector(b))),
-            Op::LoadMask(slot, number) => self.load_mask(id, slot, number)?,
-            Op::StoreMask(slot, from) => self.store_mask(slot, from)?,
+            Op::Masks(op, a, b) => {
+                let [to, a, b] = [id, a, b].map(|id| self.register(id));
+                self.add(Instruction::with3(self.of(encodings::masks(op)), to, a, b)?)
+            }
+            Op::LoadMask(slot, number) => self.load_mask(id, slot, number),
+            Op::UniformMask(slot) => self.uniform_mask(id, slot),
+            Op::StoreMask(slot, number, from) => self.store_mask(slot, number, from),
         }
-        Ok(())
+    }
+
+    fn copy(&mut self, to: Register, from: Register) -> Emitted {
+        if to == from {
+            return Ok(());
+        }
+        self.add(Instruction::with2(self.of(encodings::MOVE), to, from)?)
+    }
+
+    fn two(&mut self, op: Binary, id: Id, a: Id, b: Id) -> Emitted {
+        let (mut a, mut b) = (self.operand(a), self.operand(b));
+        if matches!(a, Operand::Memory(_)) && op.commutes() {
+            (a, b) = (b, a);
+        }
+        let a = self.in_register(a)?;
+        let two = self.three(self.of(encodings::binary(op)), self.register(id), a, b)?;
+        self.add(two)
+    }
+
+    /// The instructions overwrite one of their operands, and take the last of them from memory.
+    fn product(&mut self, op: Product, to: Register, [mut a, mut b, mut c]: [Operand; 3]) -> Emitted {
+        let is_memory = |operand: Operand| matches!(operand, Operand::Memory(_));
+        if is_memory(a) {
+            (a, b) = (b, a);
+        }
+        let first = self.in_register(a)?;
+        if is_memory(b) && is_memory(c) {
+            c = Operand::Register(self.in_register(c)?);
+        }
+        let (form, second, third) = match (b, c) {
+            (Operand::Register(second), Operand::Register(added)) if added == to && second != to && first != to => {
+                (Form::Factors23, first, Operand::Register(second))
+            }
+            (Operand::Memory(_), Operand::Register(added)) if added == to => (Form::Factors23, first, b),
+            (Operand::Memory(_), Operand::Register(added)) => {
+                self.copy(to, first)?;
+                (Form::Factors13, added, b)
+            }
+            (Operand::Register(second), _) if second == to => (Form::Factors21, first, c),
+            (Operand::Register(second), _) => {
+                self.copy(to, first)?;
+                (Form::Factors21, second, c)
+            }
+            (Operand::Memory(_), Operand::Memory(_)) => unreachable!("one of them was loaded"),
+        };
+        let product = self.three(self.of(encodings::product(op, form)), to, second, third)?;
+        self.add(product)
+    }
+
+    /// `a` where the chooser's bits are set, else `b`.
+    fn bits(&mut self, id: Id, a: Id, b: Id, chooser: Id) -> Emitted {
+        // Truth tables over the bits of the result's register, the second operand and the chooser.
+        const FIRST_WHERE_SET: u32 = 0b1110_0100;
+        const SECOND_WHERE_SET: u32 = 0b1101_1000;
+        let to = self.register(id);
+        let a = self.in_register(self.operand(a))?;
+        let b = self.register(b);
+        let (second, table) = if to == b {
+            (a, SECOND_WHERE_SET)
+        } else {
+            self.copy(to, a)?;
+            (b, FIRST_WHERE_SET)
+        };
+        let chosen = match self.operand(chooser) {
+            Operand::Register(chooser) => Instruction::with4(encodings::TERNARY, to, second, chooser, table)?,
+            Operand::Memory(chooser) => Instruction::with4(encodings::TERNARY, to, second, chooser, table)?,
+        };
+        self.add(chosen)
     }
 
     /// Bytes to a mask: any byte but zero is true.
-    fn load_mask(&mut self, id: Id, slot: Slot, number: usize) -> Result<(), IcedError> {
-        let pointer = self.pointer(slot)?;
+    fn load_mask(&mut self, id: Id, slot: Slot, number: usize) -> Emitted {
+        let (pointer, own) = (self.pointer(slot)?, self.own());
+        let offset = (self.width() * number) as i64;
+        let from = MemoryOperand::with_base_index_scale_displ_size(pointer.into(), Register::RCX, 1, offset, 1);
+        let widened = [Encoding::EVEX_Vpmovzxbd_zmm_k1z_xmmm128, Encoding::VEX_Vpmovzxbd_ymm_xmmm64];
+        let to = if self.wide { own } else { self.register(id) };
+        self.add(Instruction::with2(self.of(widened), to, from)?)?;
+        self.is_set(id, to)
+    }
+
+    /// One byte to a mask.
+    fn uniform_mask(&mut self, id: Id, slot: Slot) -> Emitted {
+        let (pointer, own) = (self.pointer(slot)?, self.own());
+        self.asm.movzx(eax, byte_ptr(pointer))?;
+        let to = if self.wide { own } else { self.register(id) };
         if self.wide {
-            let own = ZMM[ZMM.len() - OWN];
-            self.asm.vpmovzxbd(own, xmmword_ptr(pointer + rcx + 16 * number))?;
-            return self.asm.vptestmd(self.mask(id), own, own);
+            self.add(Instruction::with2(Encoding::EVEX_Vpbroadcastd_zmm_k1z_r32, to, Register::EAX)?)?;
+        } else {
+            let low = Register::XMM0 + (to as u32 - Register::YMM0 as u32);
+            self.add(Instruction::with2(Encoding::VEX_Vmovd_xmm_rm32, low, Register::EAX)?)?;
+            self.add(Instruction::with2(Encoding::VEX_Vbroadcastss_ymm_xmm, to, low)?)?;
         }
-        let (to, own) = (YMM[self.vector(id)], YMM[YMM.len() - OWN]);
-        self.asm.vpmovzxbd(to, qword_ptr(pointer + rcx + 8 * number))?;
-        self.asm.vpxor(own, own, own)?;
-        self.asm.vpcmpgtd(to, to, own)
+        self.is_set(id, to)
+    }
+
+    /// Whole numbers, none of them negative, to a mask.
+    fn is_set(&mut self, id: Id, numbers: Register) -> Emitted {
+        let (to, own) = (self.register(id), self.own());
+        if self.wide {
+            let test = Encoding::EVEX_Vptestmd_kr_k1_zmm_zmmm512b32;
+            return self.add(Instruction::with3(test, to, numbers, numbers)?);
+        }
+        self.add(Instruction::with3(Encoding::VEX_Vpxor_ymm_ymm_ymmm256, own, own, own)?)?;
+        self.add(Instruction::with3(Encoding::VEX_Vpcmpgtd_ymm_ymm_ymmm256, to, numbers, own)?)
     }
 
     /// A mask to bytes of one and zero.
-    fn store_mask(&mut self, slot: Slot, from: Id) -> Result<(), IcedError> {
-        let pointer = self.pointer(slot)?;
+    fn store_mask(&mut self, slot: Slot, number: usize, from: Id) -> Emitted {
+        let (pointer, from) = (self.pointer(slot)?, self.register(from));
+        let offset = self.width() * number;
         if self.wide {
-            let own = ZMM[ZMM.len() - OWN];
-            self.asm.vpmovm2d(own, self.mask(from))?;
+            let own = zmm31;
+            self.add(Instruction::with2(Encoding::EVEX_Vpmovm2d_zmm_kr, Register::ZMM31, from)?)?;
             self.asm.vpsrld(own, own, 31u32)?;
-            return self.asm.vpmovdb(xmmword_ptr(pointer + rcx), own);
+            return self.asm.vpmovdb(xmmword_ptr(pointer + rcx + offset), own);
         }
-        let (from, own) = (self.vector(from), YMM.len() - OWN);
-        self.asm.vextracti128(XMM[own], YMM[from], 1u32)?;
-        self.asm.vpackssdw(XMM[own], XMM[from], XMM[own])?;
-        self.asm.vpacksswb(XMM[own], XMM[own], XMM[own])?;
-        self.asm.vpabsb(XMM[own], XMM[own])?;
-        self.asm.vmovq(qword_ptr(pointer + rcx), XMM[own])
-    }
-}
-
-/// The register, written where the mask chooses between two sources.
-fn masked(register: AsmRegisterZmm, mask: AsmRegisterK) -> AsmRegisterZmm {
-    match mask {
-        mask if mask == k1 => register.k1(),
-        mask if mask == k2 => register.k2(),
-        mask if mask == k3 => register.k3(),
-        mask if mask == k4 => register.k4(),
-        mask if mask == k5 => register.k5(),
-        mask if mask == k6 => register.k6(),
-        _ => register.k7(),
+        let own = xmm15;
+        let low = Register::XMM0 + (from as u32 - Register::YMM0 as u32);
+        let number: Register = own.into();
+        self.add(Instruction::with3(Encoding::VEX_Vextracti128_xmmm128_ymm_imm8, number, from, 1u32)?)?;
+        self.add(Instruction::with3(Encoding::VEX_Vpackssdw_xmm_xmm_xmmm128, number, low, number)?)?;
+        self.asm.vpacksswb(own, own, own)?;
+        self.asm.vpabsb(own, own)?;
+        self.asm.vmovq(qword_ptr(pointer + rcx + offset), own)
     }
 }

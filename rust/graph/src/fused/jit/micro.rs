@@ -23,6 +23,57 @@ pub enum Compare {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// `vmaxps`: the second where either is NaN or both are zero.
+    Max,
+    /// `vminps`, as `Max`.
+    Min,
+    And,
+    Xor,
+    // Of the bits, as whole numbers.
+    IntAdd,
+    IntSub,
+    /// The first times two to the power of the second, a whole number, rounded once (AVX-512).
+    Scale,
+}
+
+impl Binary {
+    pub fn commutes(self) -> bool {
+        matches!(self, Self::Add | Self::Mul | Self::And | Self::Xor | Self::IntAdd)
+    }
+}
+
+/// Products that a third operand joins before they are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Product {
+    /// `a * b + c`
+    Add,
+    /// `a * b - c`
+    Sub,
+    /// `c - a * b`
+    From,
+}
+
+/// Of the bits, as whole numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shift {
+    Left,
+    /// Keeps the sign.
+    Right,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MaskBinary {
+    And,
+    Or,
+    Xor,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
     /// Of the turn's vector of this number.
     Load(Slot, usize),
@@ -30,25 +81,23 @@ pub enum Op {
     Uniform(Slot),
     /// By its bits.
     Constant(u32),
-    Add(Id, Id),
-    Sub(Id, Id),
-    Mul(Id, Id),
-    Div(Id, Id),
-    /// `vmaxps`: the second where either is NaN or both are zero.
-    Max(Id, Id),
+    Two(Binary, Id, Id),
+    Three(Product, Id, Id, Id),
+    Shifted(Shift, Id, u32),
+    /// A whole number's value.
+    ToFloat(Id),
     Sqrt(Id),
-    And(Id, Id),
-    Xor(Id, Id),
+    /// The first where the third's bits are set, else the second's (AVX-512).
+    Bits(Id, Id, Id),
     /// The third where the mask is set, else the second: `Select(mask, otherwise, then)`.
     Select(Id, Id, Id),
     // Masks.
     LoadMask(Slot, usize),
+    UniformMask(Slot),
     Test(Compare, Id, Id),
-    MaskAnd(Id, Id),
-    MaskOr(Id, Id),
-    MaskXor(Id, Id),
-    Store(Slot, Id),
-    StoreMask(Slot, Id),
+    Masks(MaskBinary, Id, Id),
+    Store(Slot, usize, Id),
+    StoreMask(Slot, usize, Id),
     /// A vector that lasts from turn to turn: what the memory holds before the loop and gets after it.
     Accumulator(Slot, usize),
     /// Makes the second the accumulator's value for the next turn.
@@ -58,65 +107,120 @@ pub enum Op {
 impl Op {
     pub fn inputs(&self) -> impl Iterator<Item = Id> {
         let inputs: [Option<Id>; 3] = match *self {
-            Self::Load(..) | Self::Uniform(_) | Self::Constant(_) | Self::LoadMask(..) | Self::Accumulator(..) => {
-                [None; 3]
+            Self::Load(..)
+            | Self::Uniform(_)
+            | Self::Constant(_)
+            | Self::LoadMask(..)
+            | Self::UniformMask(_)
+            | Self::Accumulator(..) => [None; 3],
+            Self::Sqrt(a)
+            | Self::Shifted(_, a, _)
+            | Self::ToFloat(a)
+            | Self::Store(_, _, a)
+            | Self::StoreMask(_, _, a) => [Some(a), None, None],
+            Self::Two(_, a, b) | Self::Test(_, a, b) | Self::Masks(_, a, b) | Self::Keep(a, b) => {
+                [Some(a), Some(b), None]
             }
-            Self::Sqrt(a) | Self::Store(_, a) | Self::StoreMask(_, a) => [Some(a), None, None],
-            Self::Add(a, b)
-            | Self::Sub(a, b)
-            | Self::Mul(a, b)
-            | Self::Div(a, b)
-            | Self::Max(a, b)
-            | Self::And(a, b)
-            | Self::Xor(a, b)
-            | Self::Test(_, a, b)
-            | Self::MaskAnd(a, b)
-            | Self::MaskOr(a, b)
-            | Self::MaskXor(a, b)
-            | Self::Keep(a, b) => [Some(a), Some(b), None],
-            Self::Select(mask, otherwise, then) => [Some(mask), Some(otherwise), Some(then)],
+            Self::Three(_, a, b, c) | Self::Bits(a, b, c) | Self::Select(a, b, c) => [Some(a), Some(b), Some(c)],
         };
         inputs.into_iter().flatten()
     }
 
     pub fn is_mask(&self) -> bool {
-        matches!(self, Self::LoadMask(..) | Self::Test(..) | Self::MaskAnd(..) | Self::MaskOr(..) | Self::MaskXor(..))
+        matches!(self, Self::LoadMask(..) | Self::UniformMask(_) | Self::Test(..) | Self::Masks(..))
     }
 
-    /// Whether it runs before the loop.
-    pub fn is_before(&self) -> bool {
-        matches!(self, Self::Constant(_) | Self::Uniform(_) | Self::Accumulator(..))
+    pub fn is_constant(&self) -> bool {
+        matches!(self, Self::Constant(_))
     }
 
     /// Whether it has no result.
     pub fn is_store(&self) -> bool {
         matches!(self, Self::Store(..) | Self::StoreMask(..) | Self::Keep(..))
     }
+
+    /// Whether it is the same in every turn, by itself; most ops are where their inputs are.
+    fn is_fixed(&self) -> Option<bool> {
+        match self {
+            Self::Uniform(_) | Self::Constant(_) | Self::UniformMask(_) => Some(true),
+            Self::Load(..) | Self::LoadMask(..) | Self::Accumulator(..) => Some(false),
+            op if op.is_store() => Some(false),
+            _ => None,
+        }
+    }
 }
 
-#[derive(Default)]
 pub struct Code {
     pub ops: Vec<Op>,
+    /// Whether the code is for AVX-512.
+    pub wide: bool,
+    /// Whether the ops of a turn's vectors run in turns, so that one's latency is another's time.
+    pub in_turns: bool,
     known: HashMap<Op, Id>,
+    /// How far down its vector's code each op is, at least as far as its inputs.
+    depth: Vec<usize>,
+    next_depth: usize,
 }
 
 impl Code {
+    pub fn new(wide: bool) -> Self {
+        Self { ops: Vec::new(), wide, in_turns: true, known: HashMap::new(), depth: Vec::new(), next_depth: 0 }
+    }
+
+    /// What is pushed from here on is for the turn's next vector.
+    pub fn begin_vector(&mut self) {
+        self.next_depth = 0;
+    }
+
     pub fn push(&mut self, op: Op) -> Id {
+        self.next_depth += 1;
         if let Some(&id) = self.known.get(&op) {
             return id;
         }
+        let depth = op.inputs().map(|input| self.depth[input]).fold(self.next_depth, usize::max);
         self.ops.push(op);
+        self.depth.push(depth);
         let id = self.ops.len() - 1;
         self.known.insert(op, id);
         id
     }
 
+    /// The ops that are the same in every turn.
+    pub fn fixed(&self) -> Vec<bool> {
+        let mut fixed = Vec::with_capacity(self.ops.len());
+        for op in &self.ops {
+            fixed.push(op.is_fixed().unwrap_or_else(|| op.inputs().all(|input| fixed[input])));
+        }
+        fixed
+    }
+
+    /// All ops in the order in which they run.
+    pub fn order(&self) -> Vec<Id> {
+        let mut order: Vec<Id> = (0..self.ops.len()).collect();
+        if self.in_turns {
+            order.sort_by_key(|&id| self.depth[id]);
+        }
+        order
+    }
+
     pub fn constant(&mut self, value: f32) -> Id {
-        self.push(Op::Constant(value.to_bits()))
+        self.bits(value.to_bits())
+    }
+
+    pub fn bits(&mut self, bits: u32) -> Id {
+        self.push(Op::Constant(bits))
+    }
+
+    pub fn two(&mut self, op: Binary, a: Id, b: Id) -> Id {
+        self.push(Op::Two(op, a, b))
     }
 
     pub fn test(&mut self, compare: Compare, a: Id, b: Id) -> Id {
         self.push(Op::Test(compare, a, b))
+    }
+
+    pub fn masks(&mut self, op: MaskBinary, a: Id, b: Id) -> Id {
+        self.push(Op::Masks(op, a, b))
     }
 
     pub fn select(&mut self, mask: Id, then: Id, otherwise: Id) -> Id {
@@ -124,46 +228,65 @@ impl Code {
     }
 
     pub fn add(&mut self, a: Id, b: Id) -> Id {
-        self.push(Op::Add(a, b))
+        self.two(Binary::Add, a, b)
     }
 
     pub fn sub(&mut self, a: Id, b: Id) -> Id {
-        self.push(Op::Sub(a, b))
+        self.two(Binary::Sub, a, b)
     }
 
     pub fn mul(&mut self, a: Id, b: Id) -> Id {
-        self.push(Op::Mul(a, b))
+        self.two(Binary::Mul, a, b)
     }
 
     pub fn div(&mut self, a: Id, b: Id) -> Id {
-        self.push(Op::Div(a, b))
+        self.two(Binary::Div, a, b)
+    }
+
+    /// `a * b + c`, rounded once.
+    pub fn mul_add(&mut self, a: Id, b: Id, c: Id) -> Id {
+        self.push(Op::Three(Product::Add, a, b, c))
     }
 
     pub fn neg(&mut self, a: Id) -> Id {
         let sign = self.constant(-0.0);
-        self.push(Op::Xor(a, sign))
+        self.two(Binary::Xor, a, sign)
     }
 
     pub fn abs(&mut self, a: Id) -> Id {
-        let magnitude = self.push(Op::Constant(0x7fff_ffff));
-        self.push(Op::And(a, magnitude))
+        let magnitude = self.bits(!SIGN);
+        self.two(Binary::And, a, magnitude)
+    }
+
+    /// The magnitude of the first with the sign of the second.
+    pub fn copy_sign(&mut self, a: Id, sign: Id) -> Id {
+        if self.wide {
+            let magnitude = self.bits(!SIGN);
+            return self.push(Op::Bits(a, sign, magnitude));
+        }
+        let (magnitude, only_sign) = (self.abs(a), self.bits(SIGN));
+        let sign = self.two(Binary::And, sign, only_sign);
+        self.two(Binary::Xor, magnitude, sign)
     }
 
     /// `Element::max`: `a` where it is greater or NaN, else `b`.
     pub fn max(&mut self, a: Id, b: Id) -> Id {
-        self.pick(Compare::Greater, a, b)
+        self.pick(Binary::Max, a, b)
     }
 
     /// `Element::min`: `a` where it is less or NaN, else `b`.
     pub fn min(&mut self, a: Id, b: Id) -> Id {
-        self.pick(Compare::Less, a, b)
+        self.pick(Binary::Min, a, b)
     }
 
-    fn pick(&mut self, compare: Compare, a: Id, b: Id) -> Id {
-        let better = self.test(compare, a, b);
+    fn pick(&mut self, op: Binary, a: Id, b: Id) -> Id {
+        // The instruction gives its second operand for NaN and for equal zeros: right, but where the first is NaN.
+        let better = self.two(op, a, b);
+        if matches!(self.ops[a], Op::Constant(bits) if !f32::from_bits(bits).is_nan()) {
+            return better;
+        }
         let nan = self.test(Compare::Unordered, a, a);
-        let mine = self.push(Op::MaskOr(better, nan));
-        self.select(mine, a, b)
+        self.select(nan, a, better)
     }
 
     /// The mask of what is not zero (NaN is not).
@@ -178,3 +301,5 @@ impl Code {
         self.select(mask, one, zero)
     }
 }
+
+const SIGN: u32 = 1 << 31;

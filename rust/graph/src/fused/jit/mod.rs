@@ -5,6 +5,8 @@
 //! turns it off. Steps that it does not know run their rows' block loops, before and after.
 
 mod assemble;
+mod encodings;
+mod math;
 mod micro;
 mod pages;
 mod registers;
@@ -21,12 +23,27 @@ use super::{Fused, Step, ValueId};
 use micro::{Code, Id, Op, Slot};
 use pages::Pages;
 
+/// What machine code does with the memory of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    Read,
+    /// Reads one element, which all others are like.
+    ReadOne,
+    Write,
+}
+
+/// A line of the cache, of constants.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[allow(dead_code, reason = "machine code reads it")] [u32; 16]);
+
 /// A compiled run of steps.
 pub struct Machine {
     pages: Pages,
+    pool: Vec<Line>,
     pub level: Level,
     /// The values whose blocks it is called with; then comes, where it folds, the memory of its lanes.
-    pub slots: Vec<ValueId>,
+    pub slots: Vec<(ValueId, Use)>,
     /// Vectors of a turn.
     vectors: usize,
 }
@@ -44,8 +61,9 @@ impl Machine {
     pub unsafe fn run(&self, turns: usize, blocks: &[*mut u8]) {
         // SAFETY: `assemble` made this function for these arguments.
         unsafe {
-            let code: unsafe extern "sysv64" fn(usize, *const *mut u8) = std::mem::transmute(self.pages.start());
-            code(turns, blocks.as_ptr());
+            let code: unsafe extern "sysv64" fn(usize, *const *mut u8, *const Line) =
+                std::mem::transmute(self.pages.start());
+            code(turns, blocks.as_ptr(), self.pool.as_ptr());
         }
     }
 
@@ -55,9 +73,10 @@ impl Machine {
     pub unsafe fn run(&self, _turns: usize, _blocks: &[*mut u8]) {}
 }
 
-fn is_on() -> bool {
+/// Whether there may be machine code for this level.
+pub fn is_on(level: Level) -> bool {
     static ON: OnceLock<bool> = OnceLock::new();
-    *ON.get_or_init(|| std::env::var_os("RUSTORCH_JIT").is_none_or(|value| value != "0"))
+    level != Level::Scalar && *ON.get_or_init(|| std::env::var_os("RUSTORCH_JIT").is_none_or(|value| value != "0"))
 }
 
 /// Whether a step can be a part of machine code.
@@ -66,7 +85,7 @@ pub fn knows(fused: &Fused, step: &Step) -> bool {
     if !step.reads().iter().all(is_known) || !step.makes().iter().all(is_known) {
         return false;
     }
-    let mut code = Code::default();
+    let mut code = Code::new(true);
     let inputs: Vec<Id> = step.reads().iter().enumerate().map(|(slot, _)| code.push(Op::Load(slot, 0))).collect();
     translate(fused, step, &mut code, &inputs).is_some()
 }
@@ -87,7 +106,7 @@ fn translate(fused: &Fused, step: &Step, code: &mut Code, inputs: &[Id]) -> Opti
 }
 
 /// Machine code for `steps`, all of which it knows. `is_uniform` says which values are the same in
-/// every element, `is_wanted` which results something outside of the steps reads.
+/// every element of a call, `is_wanted` which results something outside of the steps reads.
 pub fn compile(
     fused: &Fused,
     steps: &[&Step],
@@ -95,10 +114,16 @@ pub fn compile(
     is_uniform: impl Fn(ValueId) -> bool,
     is_wanted: impl Fn(ValueId) -> bool,
 ) -> Option<Machine> {
-    let mut code = Code::default();
-    let mut slots = Vec::new();
-    vector(fused, steps, &mut code, &mut slots, 0, is_uniform, is_wanted)?;
-    machine(code, slots, 1, level)
+    // As many vectors a turn as there are registers for.
+    std::iter::successors(Some(LANES / assemble::width(level)), |&vectors| (vectors > 1).then_some(vectors / 2))
+        .find_map(|vectors| {
+            let mut code = Code::new(level == Level::Avx512);
+            let mut slots = Vec::new();
+            for number in 0..vectors {
+                vector(fused, steps, &mut code, &mut slots, number, &is_uniform, &is_wanted)?;
+            }
+            machine(code, slots, vectors, level)
+        })
 }
 
 /// Machine code that makes `value` by `steps` and folds it into [`LANES`] lanes.
@@ -109,26 +134,30 @@ pub fn compile_fold(
     is_uniform: impl Fn(ValueId) -> bool,
     (fold, value): (Fold, ValueId),
 ) -> Option<Machine> {
-    let mut code = Code::default();
-    let mut slots = Vec::new();
     let vectors = LANES / assemble::width(level);
-    for number in 0..vectors {
-        let ids = vector(fused, steps, &mut code, &mut slots, number, &is_uniform, |_| false)?;
-        let lanes = code.push(Op::Accumulator(slots.len(), number));
-        let element = *ids.get(&value)?;
-        let next = match fold {
-            Fold::Add => code.add(lanes, element),
-            Fold::Max => code.max(lanes, element),
-            Fold::Min => code.min(lanes, element),
-        };
-        code.push(Op::Keep(lanes, next));
-    }
-    machine(code, slots, vectors, level)
+    // Vector by vector, registers go further.
+    [true, false].into_iter().find_map(|in_turns| {
+        let mut code = Code::new(level == Level::Avx512);
+        code.in_turns = in_turns;
+        let mut slots = Vec::new();
+        for number in 0..vectors {
+            let ids = vector(fused, steps, &mut code, &mut slots, number, &is_uniform, |_| false)?;
+            let lanes = code.push(Op::Accumulator(slots.len(), number));
+            let element = *ids.get(&value)?;
+            let next = match fold {
+                Fold::Add => code.add(lanes, element),
+                Fold::Max => code.max(lanes, element),
+                Fold::Min => code.min(lanes, element),
+            };
+            code.push(Op::Keep(lanes, next));
+        }
+        machine(code, slots, vectors, level)
+    })
 }
 
-fn slot_of(slots: &mut Vec<ValueId>, value: ValueId) -> Slot {
-    slots.iter().position(|&known| known == value).unwrap_or_else(|| {
-        slots.push(value);
+fn slot_of(slots: &mut Vec<(ValueId, Use)>, value: ValueId, used: Use) -> Slot {
+    slots.iter().position(|&known| known == (value, used)).unwrap_or_else(|| {
+        slots.push((value, used));
         slots.len() - 1
     })
 }
@@ -139,20 +168,23 @@ fn vector(
     fused: &Fused,
     steps: &[&Step],
     code: &mut Code,
-    slots: &mut Vec<ValueId>,
+    slots: &mut Vec<(ValueId, Use)>,
     number: usize,
     is_uniform: impl Fn(ValueId) -> bool,
     is_wanted: impl Fn(ValueId) -> bool,
 ) -> Option<HashMap<ValueId, Id>> {
     let mut ids: HashMap<ValueId, Id> = HashMap::new();
+    code.begin_vector();
     for step in steps {
         let mut inputs = Vec::new();
         for value in step.reads() {
             let id = *ids.entry(value).or_insert_with(|| {
-                let slot = slot_of(slots, value);
-                code.push(match fused.values[value] {
-                    DType::Bool => Op::LoadMask(slot, number),
-                    _ if is_uniform(value) => Op::Uniform(slot),
+                let used = if is_uniform(value) { Use::ReadOne } else { Use::Read };
+                let slot = slot_of(slots, value, used);
+                code.push(match (fused.values[value], used) {
+                    (DType::Bool, Use::ReadOne) => Op::UniformMask(slot),
+                    (DType::Bool, _) => Op::LoadMask(slot, number),
+                    (_, Use::ReadOne) => Op::Uniform(slot),
                     _ => Op::Load(slot, number),
                 })
             });
@@ -162,20 +194,26 @@ fn vector(
         let value = step.makes()?;
         ids.insert(value, made);
         if is_wanted(value) {
-            let slot = slot_of(slots, value);
+            let slot = slot_of(slots, value, Use::Write);
             code.push(match fused.values[value] {
-                DType::Bool => Op::StoreMask(slot, made),
-                _ => Op::Store(slot, made),
+                DType::Bool => Op::StoreMask(slot, number, made),
+                _ => Op::Store(slot, number, made),
             });
         }
     }
     Some(ids)
 }
 
-fn machine(code: Code, slots: Vec<ValueId>, vectors: usize, level: Level) -> Option<Machine> {
-    if !is_on() || level == Level::Scalar {
+fn machine(code: Code, slots: Vec<(ValueId, Use)>, vectors: usize, level: Level) -> Option<Machine> {
+    if !is_on(level) {
         return None;
     }
-    let pages = Pages::new(&assemble::assemble(&code, vectors, level)?)?;
-    Some(Machine { pages, level, slots, vectors })
+    let assembled = assemble::assemble(&code, vectors, level)?;
+    let copies = if code.wide { 1 } else { assemble::width(level) };
+    let mut words = assembled.pool.iter().flat_map(|&bits| std::iter::repeat_n(bits, copies)).peekable();
+    let mut pool = Vec::new();
+    while words.peek().is_some() {
+        pool.push(Line(std::array::from_fn(|_| words.next().unwrap_or(0))));
+    }
+    Some(Machine { pages: Pages::new(&assembled.code)?, pool, level, slots, vectors })
 }

@@ -1,20 +1,27 @@
 //! Registers for straight-line code: what the loop does not change keeps its own, the rest by lives.
+//! Constants for which none is left are read from memory where they are used.
 
-use super::micro::{Code, Id};
+use super::micro::{Code, Id, Op};
 
 /// Where an op's result is; none for stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Register {
+pub enum Place {
     Vector(usize),
     Mask(usize),
+    /// The number of a constant in [`Allocation::pool`].
+    Pool(usize),
     None,
 }
 
 pub struct Allocation {
-    pub of: Vec<Register>,
+    pub of: Vec<Place>,
+    /// The constants that have registers: the first of the pool.
+    pub kept: Vec<Id>,
     /// Ops that run before the loop.
     pub before: Vec<Id>,
     pub inside: Vec<Id>,
+    /// The constants' bits.
+    pub pool: Vec<u32>,
 }
 
 struct Free {
@@ -25,56 +32,121 @@ struct Free {
 }
 
 impl Free {
-    fn take(&mut self, is_mask: bool) -> Option<Register> {
+    fn take(&mut self, is_mask: bool) -> Option<Place> {
         if is_mask && !self.shared {
-            return self.masks.pop().map(Register::Mask);
+            return self.masks.pop().map(Place::Mask);
         }
         let register = self.vectors.pop()?;
-        Some(if is_mask { Register::Mask(register) } else { Register::Vector(register) })
+        Some(if is_mask { Place::Mask(register) } else { Place::Vector(register) })
     }
 
-    fn give(&mut self, register: Register) {
-        match register {
-            Register::Mask(number) if !self.shared => self.masks.push(number),
-            Register::Mask(number) | Register::Vector(number) => self.vectors.push(number),
-            Register::None => {}
+    fn give(&mut self, place: Place) {
+        match place {
+            Place::Mask(number) if !self.shared => self.masks.push(number),
+            Place::Mask(number) | Place::Vector(number) => self.vectors.push(number),
+            Place::Pool(_) | Place::None => {}
         }
+    }
+}
+
+/// Straight-line code in the order in which it runs: before the loop, then a turn of it.
+struct Order {
+    before: Vec<Id>,
+    inside: Vec<Id>,
+    /// The last op that reads each; none for what nothing reads, or what the next turn reads again.
+    last: Vec<Option<Id>>,
+    lasts: Vec<bool>,
+}
+
+impl Order {
+    fn new(code: &Code) -> Self {
+        let fixed = code.fixed();
+        let is_before = |id: Id| fixed[id] || matches!(code.ops[id], Op::Accumulator(..));
+        let (before, inside): (Vec<Id>, Vec<Id>) =
+            code.order().into_iter().filter(|&id| !code.ops[id].is_constant()).partition(|&id| is_before(id));
+        let mut last = vec![None; code.ops.len()];
+        let mut lasts: Vec<bool> = code.ops.iter().map(|op| matches!(op, Op::Accumulator(..))).collect();
+        for &id in before.iter().chain(&inside) {
+            for input in code.ops[id].inputs() {
+                last[input] = Some(id);
+                lasts[input] |= !is_before(id) && is_before(input);
+            }
+        }
+        Self { before, inside, last, lasts }
+    }
+
+    /// Calls `step(op, ended inputs, whether nothing reads its result)` in order.
+    fn walk(&self, code: &Code, mut step: impl FnMut(Id, &[Id], bool) -> Option<()>) -> Option<()> {
+        for &id in self.before.iter().chain(&self.inside) {
+            let is_ended =
+                |input: &Id| self.last[*input] == Some(id) && !self.lasts[*input] && !code.ops[*input].is_constant();
+            let mut ended: Vec<Id> = code.ops[id].inputs().filter(is_ended).collect();
+            ended.sort_unstable();
+            ended.dedup();
+            step(id, &ended, self.last[id].is_none() && !self.lasts[id])?;
+        }
+        Some(())
+    }
+
+    /// The most vector registers that are taken at once, but for constants.
+    fn peak(&self, code: &Code, shared: bool) -> usize {
+        let counts = |id: Id| usize::from(!code.ops[id].is_store() && (shared || !code.ops[id].is_mask()));
+        let (mut taken, mut peak) = (0, 0);
+        self.walk(code, |id, ended, is_unread| {
+            taken -= ended.iter().map(|&input| counts(input)).sum::<usize>();
+            taken += counts(id);
+            peak = peak.max(taken);
+            taken -= if is_unread { counts(id) } else { 0 };
+            Some(())
+        });
+        peak
     }
 }
 
 /// None where the code needs more registers than there are.
 pub fn allocate(code: &Code, vectors: usize, masks: Option<usize>) -> Option<Allocation> {
-    let (before, inside): (Vec<Id>, Vec<Id>) = (0..code.ops.len()).partition(|&id| code.ops[id].is_before());
-    let mut last = vec![None; code.ops.len()];
-    for &id in &inside {
-        for input in code.ops[id].inputs() {
-            last[input] = Some(id);
-        }
-    }
+    let order = Order::new(code);
+    let mut spare = vectors.checked_sub(order.peak(code, masks.is_none()))?;
     let mut free = Free {
         vectors: (0..vectors).rev().collect(),
         // The first mask register means no mask.
         masks: (1..=masks.unwrap_or(0)).rev().collect(),
         shared: masks.is_none(),
     };
-    let mut of = vec![Register::None; code.ops.len()];
-    for &id in &before {
-        of[id] = free.take(false)?;
+    let mut of = vec![Place::None; code.ops.len()];
+    let mut constants: Vec<Id> = (0..code.ops.len()).filter(|&id| code.ops[id].is_constant()).collect();
+    let uses = |constant: Id| -> usize {
+        let reads = |op: &Op| op.inputs().filter(|&input| input == constant).count();
+        // Most instructions take memory as their last operand only.
+        let leads = |op: &Op| usize::from(op.inputs().next() == Some(constant));
+        code.ops.iter().map(|op| reads(op) + 4 * leads(op)).sum()
+    };
+    constants.sort_by_cached_key(|&id| std::cmp::Reverse(uses(id)));
+    let mut kept = Vec::new();
+    let mut pool = Vec::new();
+    for id in constants {
+        if let Op::Constant(bits) = code.ops[id] {
+            of[id] = Place::Pool(pool.len());
+            pool.push(bits);
+        }
+        if spare > 0 {
+            spare -= 1;
+            of[id] = free.take(false)?;
+            kept.push(id);
+        }
     }
-    for &id in &inside {
-        let op = &code.ops[id];
-        let mut ended: Vec<Id> =
-            op.inputs().filter(|&input| last[input] == Some(id) && !code.ops[input].is_before()).collect();
-        ended.sort_unstable();
-        ended.dedup();
+    order.walk(code, |id, ended, is_unread| {
         // A result may take an ended input's register: every instruction reads before it writes.
         ended.iter().for_each(|&input| free.give(of[input]));
+        let op = &code.ops[id];
         if !op.is_store() {
             of[id] = free.take(op.is_mask())?;
-            if last[id].is_none() {
+            if is_unread {
                 free.give(of[id]);
             }
         }
-    }
-    Some(Allocation { of, before, inside })
+        Some(())
+    })?;
+    let Order { before, inside, .. } = order;
+    Some(Allocation { of, kept, before, inside, pool })
 }
