@@ -24,7 +24,8 @@ def inference(model: Model, device: str, backend: str | None) -> Arm:
     return call
 
 
-def training(model: Model, device: str, backend: str | None) -> Arm:
+def training_step(model: Model, device: str, backend: str | None) -> tuple[torch.optim.Optimizer, Arm]:
+    """An optimizer, and a step of it."""
     module, inputs = prepared(model, device, torch.float32)
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-4, momentum=0.9, fused=True)
     run = module if backend is None else torch.compile(module, backend=backend, dynamic=False)
@@ -36,20 +37,11 @@ def training(model: Model, device: str, backend: str | None) -> Arm:
         optimizer.step()
         return loss
 
-    return call
+    return optimizer, call
 
 
-def print_peak_memory(name: str, arms: dict[str, Arm]) -> None:
-    """A line: the most memory that a training step takes on the device, compiled and not."""
-    peaks = {}
-    for arm in ("rustorch", "rust_backend"):
-        arms[arm]()  # Imports, and makes the optimizer's state.
-        before = torch.rustorch.memory_allocated()
-        torch.rustorch.reset_peak_memory_stats()
-        arms[arm]()
-        peaks[arm] = (torch.rustorch.max_memory_allocated() - before) / 2**20
-    ratio = peaks["rust_backend"] / peaks["rustorch"]
-    print(f"{name}: a step's peak {peaks['rustorch']:.1f} MiB eager, {peaks['rust_backend']:.1f} compiled: {ratio:.2f}")
+def training(model: Model, device: str, backend: str | None) -> Arm:
+    return training_step(model, device, backend)[1]
 
 
 def cases(quick: bool, inductor: bool = False) -> Iterator[Case]:
@@ -66,6 +58,4 @@ def cases(quick: bool, inductor: bool = False) -> Iterator[Case]:
             torch._dynamo.reset()
             made = {arm: kind(copy.copy(model), *given) for arm, given in arms.items()}
             # Later losses of a step move apart by rounding; the parity suite compares.
-            if kind is training:
-                print_peak_memory(name, made)
             yield Case("suite", f"{name}, {kind.__name__}", made, 1e-2 if kind is inference else None)

@@ -75,7 +75,7 @@ class Explanation:
     def peak_bytes(self) -> int:
         """The most that a program takes beside its arguments: its intermediates and its results."""
         programs = [program for graph in self.graphs for program in graph.programs]
-        return max((program.arena_bytes + program.fresh_bytes for program in programs), default=0)
+        return max((program.peak_bytes for program in programs), default=0)
 
     def text(self) -> str:
         """The programs, instruction by instruction."""
@@ -112,14 +112,14 @@ class Explanation:
         return Path(file)
 
     def __str__(self) -> str:
-        rows: list[tuple[str, ...]] = [("graph", "native", "views", "not native", "launches", "kernels", "arena KiB")]
+        rows: list[tuple[str, ...]] = [("graph", "native", "views", "not native", "launches", "kernels", "held KiB")]
         for graph in self.graphs:
             kinds = Counter(node.kind for node in graph.nodes)
             launches = sum(program.captured[0] for program in graph.programs)
             kernels = sum(program.instructions for program in graph.programs)
-            arena = sum(program.arena_bytes for program in graph.programs) / 1024
+            held = max((program.intermediate_bytes for program in graph.programs), default=0) / 1024
             counts = (*(kinds[kind] for kind in ("native", "view", "eager")), launches, kernels)
-            rows.append((graph.name, *map(str, counts), f"{arena:.0f}"))
+            rows.append((graph.name, *map(str, counts), f"{held:.0f}"))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         lines.append(f"{self.coverage:.0%} of the nodes that compute run in Rust")

@@ -104,6 +104,8 @@ class EagerStep:
     as_traced: bool = False
     #: What an error says of the node.
     label: str = ""
+    #: Slots that nothing reads afterwards.
+    given_up: list[int] = field(default_factory=list)
 
     def run(self, slots: list[Any]) -> bool:
         try:
@@ -111,6 +113,8 @@ class EagerStep:
         except Exception as error:
             error.add_note(f"compiled from {self.label}")
             raise
+        for slot in self.given_up:
+            slots[slot] = None
         return True
 
     def _run(self, slots: list[Any]) -> None:
@@ -167,15 +171,18 @@ class Plan:
                 self.single = step.program
 
     def run(self, arguments: list[Any]) -> list[Any] | None:
-        """The graph's results, or None where the arguments are not those it was imported for."""
+        """The graph's results, or None where the arguments are not those it was imported for. What the list
+        alone holds is freed as soon as nothing reads it any more."""
         if self.single is not None:
             return self.single.run(arguments)
         if any(arguments[index] != value for index, value in self.numbers):
             return None
-        slots = arguments + self.tail
-        if not all(step.run(slots) for step in self.steps):
+        count = len(arguments)
+        arguments += self.tail
+        if not all(step.run(arguments) for step in self.steps):
+            del arguments[count:]
             return None
-        return self.collect(slots)
+        return self.collect(arguments)
 
     def collect(self, slots: list[Any]) -> list[Any]:
         results = []
@@ -205,7 +212,8 @@ def _draws(node: Node) -> bool:
 
 
 class Importer:
-    """Imports one graph, running it once on the way: the first call's results come of it."""
+    """Imports one graph, running it once on the way: the first call's results come of it. The list of
+    arguments is emptied."""
 
     def __init__(self, module: GraphModule, arguments: list[Any], report: GraphReport) -> None:
         self.module = module
@@ -214,6 +222,8 @@ class Importer:
         self.position = {node: index for index, node in enumerate(self.nodes)}
         self.arguments = len(arguments)
         self.slots = arguments + [None] * (len(self.nodes) - len(arguments))
+        # So that the slots alone hold them.
+        arguments.clear()
         self.constants: dict[int, Any] = {}
         self.numbers: dict[int, Any] = {}
         self.steps: list[ProgramStep | EagerStep] = []
@@ -254,9 +264,9 @@ class Importer:
         for number, program in enumerate(self.report.programs):
             launches, moved = program.captured
             log.info(
-                "%s, program %d: %d launches became %d kernels, %d bytes moved became %d, arena %d bytes",
+                "%s, program %d: %d launches became %d kernels, %d bytes moved became %d, at most %d bytes held",
                 *(self.report.name, number, launches, program.instructions, moved, program.moved_bytes),
-                program.arena_bytes,
+                program.peak_bytes,
             )
         for node in self.report.nodes:
             if node.kind == "eager":
@@ -273,11 +283,14 @@ class Importer:
         self._run_eagerly(node)
 
     def _run_eagerly(self, node: Node) -> None:
+        self.done.add(node)
         step = self._eager_step(node)
+        step.given_up = [
+            self.position[argument] for argument in node.all_input_nodes if self.done.issuperset(argument.users)
+        ]
         with self.report.phase("first run"):
             step.run(self.slots)
         self.steps.append(step)
-        self.done.add(node)
         # A tuple's parts are taken now, so that only tensors and numbers pass between steps.
         for user in node.users:
             if user.target is operator.getitem:
@@ -349,22 +362,26 @@ class Importer:
         tensors: list[torch.Tensor] = []
         on_cpu: list[bool] = []
         results: list[int] = []
+
+        def later(node: Node) -> list[Node]:
+            return [user for user in node.users if self.position[user] >= position]
+
         for node, value in self.segment.items():
-            later = [user for user in node.users if self.position[user] >= position]
-            if not later:
+            if not (readers := later(node)):
                 continue
             if isinstance(value, torch.Tensor):
                 tensors.append(value)
                 results.append(self.position[node])
-                on_cpu.append(_traced_on_cpu(node) and later == [self.nodes[-1]])
+                on_cpu.append(_traced_on_cpu(node) and readers == [self.nodes[-1]])
             else:
                 self.slots[self.position[node]] = value
                 self.constants[self.position[node]] = value
         nodes = [self._eager_step(node) for node in self.segment] if self.steps else None
+        given_up = {self.position[node] for node in self.stand_ins if not later(node)}
         self.segment = None
         keep_text = log.isEnabledFor(logging.DEBUG)
         with self.report.phase("passes"):
-            program = _C.capture_finish(tensors, on_cpu, keep_text)
+            program = _C.capture_finish(tensors, on_cpu, given_up, keep_text)
         if keep_text:
             log.debug("%s as captured:\n%s", self.report.name, program.captured_text())
             log.debug("%s after the passes:\n%s", self.report.name, program.text())

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from benches import checkpoint, render, run
+from benches import checkpoint, memory, render, run
 from benches.harness import QUICK, Case, Result, compare, measure
 
 
@@ -100,8 +100,16 @@ def test_the_compiler_benches_run(tmp_path, capsys):
     assert {case["arm"] for case in cases} == {"cpu", "rustorch", "rust_backend", "rust_backend, CPU model"}
     assert not any(case["failure"] or case["fallbacks"] for case in cases)
     printed = capsys.readouterr().out
-    for words in ("first call in a fresh process", "own", "a step's peak", "geometric mean"):
+    for words in ("first call in a fresh process", "own", "geometric mean"):
         assert words in printed
+
+
+def test_a_compiled_step_takes_no_more_memory_than_an_eager_one(capsys):
+    memory.main(["--models", "mlp_64"])
+    row = capsys.readouterr().out.splitlines()[-1]
+    name, _lasts, eager, *compiled = (cell.strip() for cell in row.strip("|").split("|"))
+    assert name == "mlp_64" and float(eager) > 0
+    assert float(compiled[1]) <= 1.03 and float(compiled[3]) <= 1.03
 
 
 def test_geometric_means_are_of_the_better_peer():

@@ -249,6 +249,14 @@ bool is_pinned(const void* address) {
   return pinned_instance().holds(address);
 }
 
+c10::DataPtr pool_block(size_t address, size_t bytes, c10::Device labelled) {
+  void* const block = reinterpret_cast<void*>(address);
+  if (C10_UNLIKELY(block != nullptr && c10::memoryProfilingEnabled())) {
+    report(block, static_cast<int64_t>(bytes));
+  }
+  return {block, block, &give, labelled};
+}
+
 c10::DataPtr adopt(c10::DataPtr data, size_t bytes) {
   if (data.get_deleter() == allocator()->raw_deleter()) {
     data.unsafe_set_device(device());

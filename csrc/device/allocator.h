@@ -15,6 +15,9 @@ c10::Allocator* mirror_allocator();
 at::HostAllocator* pinned_allocator();
 bool is_pinned(const void* address);
 
+// A block that Rust has allocated from the pool (null for none): freed, and counted, as the device's own.
+c10::DataPtr pool_block(size_t address, size_t bytes, c10::Device labelled);
+
 // Makes CPU memory count as the device's: takes `data`, gives it back labelled rustorch:0 and
 // counted in the statistics until it is freed.
 c10::DataPtr adopt(c10::DataPtr data, size_t bytes);

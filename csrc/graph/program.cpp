@@ -4,9 +4,10 @@
 #include <c10/core/CPUAllocator.h>
 
 #include <algorithm>
-#include <numeric>
+#include <unordered_set>
 
 #include "bridge.h"
+#include "device/allocator.h"
 #include "device/generator.h"
 #include "graph/capture.h"
 #include "graph/cpu_generator.h"
@@ -31,16 +32,12 @@ at::Tensor view_of(const c10::Storage& storage, const Result& result) {
   return tensor;
 }
 
-// Fresh storage; a CPU result's bytes come from the device's pool as well.
-c10::Storage allocate(size_t bytes, bool on_cpu) {
-  c10::Allocator* const allocator = c10::GetAllocator(c10::DeviceType::PrivateUse1);
-  c10::DataPtr data = allocator->allocate(bytes);
-  c10::Allocator* owner = allocator;
-  if (on_cpu) {
-    data.unsafe_set_device(c10::Device(c10::kCPU));
-    owner = c10::GetCPUAllocator();
-  }
-  return c10::Storage(c10::Storage::use_byte_size_t(), bytes, std::move(data), owner, /*resizable=*/true);
+// The storage of a result; a CPU result's bytes come from the device's pool as well.
+c10::Storage storage_of(size_t address, size_t bytes, bool on_cpu) {
+  const c10::Device device = on_cpu ? c10::Device(c10::kCPU) : c10::Device(c10::DeviceType::PrivateUse1, 0);
+  c10::Allocator* const owner = on_cpu ? c10::GetCPUAllocator() : allocator();
+  return c10::Storage(c10::Storage::use_byte_size_t(), bytes, pool_block(address, bytes, device), owner,
+                      /*resizable=*/true);
 }
 
 }  // namespace
@@ -61,14 +58,26 @@ Program::Program(rust::Box<ffi::Program> program, std::vector<Argument> argument
   }
   const auto written = through_door([&] { return program_->written_inputs(); });
   written_.assign(written.begin(), written.end());
+  // What is written or returned is wanted after the run.
+  std::vector<bool> wanted(first_of_storage_.size());
+  for (const size_t storage : written_) {
+    wanted[storage] = true;
+  }
+  for (const Result& result : results_) {
+    if (result.of_input) {
+      wanted[result.storage] = true;
+    }
+  }
+  for (Argument& argument : arguments_) {
+    argument.given_up = argument.given_up && !wanted[argument.storage];
+  }
 }
 
-bool Program::gather(const py::list& given, std::vector<at::Tensor>& tensors, std::vector<size_t>& storages) const {
-  tensors.reserve(arguments_.size());
+bool Program::gather(const py::list& given, Tensors& tensors, Addresses& storages) const {
   for (const Argument& expected : arguments_) {
     if (expected.is_generator) {
       // It is lent for the run, when all else is known to fit.
-      tensors.emplace_back();
+      tensors.push_back(nullptr);
       storages.push_back(0);
       continue;
     }
@@ -77,11 +86,11 @@ bool Program::gather(const py::list& given, std::vector<at::Tensor>& tensors, st
       if (!THPVariable_Check(object)) {
         return false;
       }
-      tensors.push_back(THPVariable_Unpack(object));
+      tensors.push_back(&THPVariable_Unpack(object));
     } else {
-      tensors.push_back(expected.constant);
+      tensors.push_back(&expected.constant);
     }
-    const at::Tensor& actual = tensors.back();
+    const at::Tensor& actual = *tensors.back();
     if (actual.scalar_type() != expected.dtype || !same(expected.sizes, actual.sizes()) ||
         !same(expected.strides, actual.strides()) || actual.storage_offset() != expected.offset ||
         actual.storage().nbytes() < expected.storage_bytes) {
@@ -106,22 +115,33 @@ bool Program::gather(const py::list& given, std::vector<at::Tensor>& tensors, st
   return true;
 }
 
+// The storages of the arguments that the list alone holds and does not need to: taken out of it. A
+// storage, unlike a tensor, is let go without the GIL.
+Program::Storages Program::take(const py::list& given, const Tensors& tensors) const {
+  Storages taken(first_of_storage_.size());
+  for (size_t index = 0; index < arguments_.size(); ++index) {
+    const Argument& argument = arguments_[index];
+    if (argument.given_up) {
+      const auto position = static_cast<Py_ssize_t>(*argument.position);
+      if (Py_REFCNT(PyList_GET_ITEM(given.ptr(), position)) == 1) {
+        taken[argument.storage] = tensors[index]->storage();
+        PyList_SetItem(given.ptr(), position, py::none().release().ptr());
+      }
+    }
+  }
+  return taken;
+}
+
 std::optional<std::vector<at::Tensor>> Program::run(const py::list& arguments) const {
-  std::vector<at::Tensor> tensors;
-  std::vector<size_t> inputs;
+  Tensors tensors;
+  Addresses inputs;
   if (!gather(arguments, tensors, inputs)) {
     return std::nullopt;
   }
+  Storages taken = take(arguments, tensors);
   const py::gil_scoped_release unlocked;
   RECORD_FUNCTION("rustorch::program", c10::ArrayRef<const c10::IValue>{});
-  std::vector<c10::Storage> fresh(result_bytes_.size());
-  std::vector<size_t> outputs(result_bytes_.size());
-  for (const Result& result : results_) {
-    if (!result.of_input && !fresh[result.storage]) {
-      fresh[result.storage] = allocate(result_bytes_[result.storage], result.on_cpu);
-      outputs[result.storage] = reinterpret_cast<size_t>(fresh[result.storage].mutable_data());
-    }
-  }
+  Addresses outputs(result_bytes_.size());
   RandomState random{};
   if (const uint64_t counters = program_->random_counters(); counters > 0) {
     random = reserve_random(std::nullopt, counters);
@@ -130,25 +150,36 @@ std::optional<std::vector<at::Tensor>> Program::run(const py::list& arguments) c
   if (generator_.has_value()) {
     inputs[*generator_] = reinterpret_cast<size_t>(lent.emplace().state());
   }
+  void (*const release)(size_t, size_t) = [](size_t context, size_t input) {
+    (*reinterpret_cast<Storages*>(context))[input] = c10::Storage();
+  };
   through_door([&] {
-    program_->run({inputs.data(), inputs.size()}, {outputs.data(), outputs.size()}, random.seed, random.offset);
+    program_->run({inputs.data(), inputs.size()}, {outputs.data(), outputs.size()}, {random.seed, random.offset},
+                  reinterpret_cast<size_t>(release), reinterpret_cast<size_t>(&taken));
   });
   if (lent.has_value()) {
     lent->give_back();
     lent.reset();
   }
   for (const size_t written : written_) {
-    const at::Tensor& tensor = tensors[first_of_storage_[written]];
-    if (tensor.defined() && !tensor.is_inference()) {
-      tensor.unsafeGetTensorImpl()->bump_version();
+    const at::Tensor* const tensor = tensors[first_of_storage_[written]];
+    if (tensor != nullptr && !tensor->is_inference()) {
+      tensor->unsafeGetTensorImpl()->bump_version();
     }
   }
+  Storages fresh(result_bytes_.size());
   std::vector<at::Tensor> results;
   results.reserve(results_.size());
   for (const Result& result : results_) {
-    const c10::Storage& storage =
-        result.of_input ? tensors[first_of_storage_[result.storage]].storage() : fresh[result.storage];
-    results.push_back(view_of(storage, result));
+    const size_t storage = result.storage;
+    if (result.of_input) {
+      results.push_back(view_of(tensors[first_of_storage_[storage]]->storage(), result));
+      continue;
+    }
+    if (!fresh[storage]) {
+      fresh[storage] = storage_of(outputs[storage], result_bytes_[storage], result.on_cpu);
+    }
+    results.push_back(view_of(fresh[storage], result));
   }
   return results;
 }
@@ -181,10 +212,6 @@ size_t Program::moved_bytes() const {
 std::pair<size_t, size_t> Program::captured() const {
   const auto totals = program_->captured_totals();
   return {totals[0], totals[1]};
-}
-
-size_t Program::fresh_bytes() const {
-  return std::accumulate(result_bytes_.begin(), result_bytes_.end(), size_t{0});
 }
 
 namespace {
@@ -255,9 +282,10 @@ at::Tensor capture_cpu_generator() {
 
 namespace {
 
-// Ends the capture with the tensors that the graph gives, each to be labelled CPU or rustorch.
+// Ends the capture with the tensors that the graph gives, each to be labelled CPU or rustorch, and the
+// positions of the arguments that nothing reads after the program.
 std::shared_ptr<Program> finish(const std::vector<at::Tensor>& results, const std::vector<bool>& on_cpu,
-                                bool keep_text) {
+                                const std::unordered_set<size_t>& given_up, bool keep_text) {
   std::vector<Result> described;
   std::vector<c10::Storage> fresh;
   std::vector<size_t> bytes;
@@ -295,6 +323,9 @@ std::shared_ptr<Program> finish(const std::vector<at::Tensor>& results, const st
       [&] { return ffi::capture_finish({in.data(), in.size()}, {out.data(), out.size()}, keep_text); });
   auto arguments = std::move(inputs.arguments);
   abandon();
+  for (Argument& argument : arguments) {
+    argument.given_up = argument.position.has_value() && given_up.count(*argument.position) != 0;
+  }
   return std::make_shared<Program>(std::move(program), std::move(arguments), std::move(described), std::move(bytes));
 }
 
@@ -303,22 +334,27 @@ std::shared_ptr<Program> finish(const std::vector<at::Tensor>& results, const st
 void bind_graph(py::module_& module) {
   py::class_<Program, std::shared_ptr<Program>>(module, "Program", "A captured graph.")
       .def("run", &Program::run, py::arg("arguments"),
-           "Runs on a list of arguments; None where one differs from what was captured.")
+           "Runs on a list of arguments; None where one differs from what was captured. What is given up is "
+           "None in the list afterwards, where nothing else holds it.")
       .def("text", &Program::text, "Buffers and instructions, a line each.")
       .def("captured_text", &Program::captured_text, "The same before the passes, where it was kept.")
       .def("dot", &Program::dot, py::arg("name"), "Nodes and edges in Graphviz's language.")
       .def_property_readonly("kernels", &Program::kernels, "The names of the kernels that a run launches.")
       .def_property_readonly("moved_bytes", &Program::moved_bytes, "Bytes that kernels read and write.")
       .def_property_readonly("captured", &Program::captured, "Kernels and moved bytes before the passes.")
-      .def_property_readonly("fresh_bytes", &Program::fresh_bytes, "Bytes of results that a run allocates.")
-      .def_property_readonly("arena_bytes", &Program::arena_bytes, "Bytes of intermediates.")
+      .def_property_readonly("intermediate_bytes", &Program::intermediate_bytes,
+                             "The most that a run holds of intermediates at once.")
+      .def_property_readonly("peak_bytes", &Program::peak_bytes,
+                             "The most that a run holds of intermediates and results at once.")
       .def_property_readonly("instructions", &Program::instructions, "How many kernels a run launches.");
   module.def("capture_begin", &begin, "Begins a capture on this thread.");
   module.def("capture_abandon", &abandon, "Ends the capture without a program.");
   module.def("capture_input", &stand_in, py::arg("tensor"), py::arg("position"),
              "A stand-in for an argument (its position in the list) or a constant (None).");
-  module.def("capture_finish", &finish, py::arg("results"), py::arg("on_cpu"), py::arg("keep_text") = false,
-             "Ends the capture with its program; keeps its text before the passes, where wanted.");
+  module.def("capture_finish", &finish, py::arg("results"), py::arg("on_cpu"), py::arg("given_up"),
+             py::arg("keep_text") = false,
+             "Ends the capture with its program, after which nothing reads the arguments at the positions "
+             "`given_up`; keeps its text before the passes, where wanted.");
   module.def(
       "capture_origin",
       [](const std::string& label, bool on_cpu) {

@@ -1,7 +1,8 @@
 // A captured graph as Python calls it: checks that its arguments are of the shapes it was captured
-// for, allocates its results, and runs the Rust program in one call without the GIL.
+// for, and runs the Rust program in one call without the GIL.
 #pragma once
 
+#include <c10/util/SmallVector.h>
 #include <torch/extension.h>
 
 #include <optional>
@@ -37,6 +38,8 @@ struct Argument {
   std::vector<int64_t> strides;
   int64_t offset;
   size_t storage_bytes;
+  // Whether the list of arguments need not hold it any longer once the program runs.
+  bool given_up = false;
 };
 
 class Program {
@@ -44,7 +47,8 @@ class Program {
   Program(rust::Box<ffi::Program> program, std::vector<Argument> arguments, std::vector<Result> results,
           std::vector<size_t> result_bytes);
 
-  // The results, or None where an argument differs from what was captured.
+  // The results, or None where an argument differs from what was captured. Takes the arguments that are
+  // given up out of the list, and lets go of each when the program has done with it.
   std::optional<std::vector<at::Tensor>> run(const py::list& arguments) const;
 
   std::string text() const;
@@ -55,12 +59,20 @@ class Program {
   size_t moved_bytes() const;
   // Kernels and moved bytes before the passes.
   std::pair<size_t, size_t> captured() const;
-  size_t fresh_bytes() const;
-  size_t arena_bytes() const { return program_->arena_bytes(); }
+  // The most that a run holds at once: of intermediates, and of them and results.
+  size_t intermediate_bytes() const { return program_->peaks()[0]; }
+  size_t peak_bytes() const { return program_->peaks()[1]; }
   size_t instructions() const { return program_->instruction_count(); }
 
  private:
-  bool gather(const py::list& arguments, std::vector<at::Tensor>& tensors, std::vector<size_t>& storages) const;
+  // By argument; what the list holds, it holds during the run.
+  using Tensors = c10::SmallVector<const at::Tensor*, 16>;
+  // By distinct input storage.
+  using Addresses = c10::SmallVector<size_t, 16>;
+  using Storages = c10::SmallVector<c10::Storage, 16>;
+
+  bool gather(const py::list& arguments, Tensors& tensors, Addresses& storages) const;
+  Storages take(const py::list& arguments, const Tensors& tensors) const;
 
   rust::Box<ffi::Program> program_;
   std::vector<Argument> arguments_;

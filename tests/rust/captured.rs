@@ -2,9 +2,10 @@
 //! memory of the test's own.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use rustorch_graph::program::Program;
+use rustorch_graph::memory::Block;
+use rustorch_graph::program::{Instruction, Place, Program};
 use rustorch_graph::record;
-use rustorch_graph::run::{Memory, Random, run};
+use rustorch_graph::run::{Random, run};
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::error::Result;
 use rustorch_kernels::view::View;
@@ -34,16 +35,22 @@ pub fn finish(inputs: &[usize], outputs: &[usize]) -> Program {
     record::finish(&addresses(inputs), &addresses(outputs)).unwrap()
 }
 
-/// Runs a program; gives its outputs, of `count` elements each.
+/// Runs a program; gives its outputs, of `count` elements each; what lies behind the last that is written
+/// is zero.
 pub fn execute<T: Copy + Default>(program: &Program, inputs: &[impl AsRef<[T]>], count: usize) -> Result<Vec<Vec<T>>> {
-    let mut outputs = vec![vec![T::default(); count]; program.outputs];
-    let mut arena = vec![0u64; program.arena_bytes / 8 + 8];
-    let memory = Memory {
-        inputs: &inputs.iter().map(|input| input.as_ref().as_ptr() as usize).collect::<Vec<_>>(),
-        outputs: &outputs.iter_mut().map(|output| output.as_mut_ptr() as usize).collect::<Vec<_>>(),
-        arena: arena.as_mut_ptr().cast(),
+    let inputs: Vec<usize> = inputs.iter().map(|input| input.as_ref().as_ptr() as usize).collect();
+    // SAFETY: the tests' inputs are as long as the program's.
+    let results = unsafe { run(program, &inputs, &|_| (), Random::default()) }?;
+    let result = |(number, block): (usize, &Option<Block>)| {
+        let mut values = vec![T::default(); count];
+        let block = block.as_ref().expect("a result with bytes");
+        let written = program.instructions.iter().flat_map(Instruction::written);
+        let is_this = |id: usize| program.buffers[id].place == Place::Output(number);
+        let written = written.filter(|operand| operand.buffer.is_some_and(is_this));
+        let end = written.map(|operand| operand.range().end).max().unwrap_or(0) / size_of::<T>();
+        // SAFETY: the block holds at least the bytes that operands reach.
+        unsafe { std::ptr::copy_nonoverlapping(block.address() as *const T, values.as_mut_ptr(), end.min(count)) };
+        values
     };
-    // SAFETY: the tests' buffers are as long as the program's.
-    unsafe { run(program, memory, Random::default()) }?;
-    Ok(outputs)
+    Ok(results.iter().enumerate().map(result).collect())
 }

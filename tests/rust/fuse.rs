@@ -82,7 +82,7 @@ fn a_chain_with_broadcasts_is_one_kernel_that_stores_its_result_alone() {
     });
     let after = fused(&program);
     assert_eq!(names(&after), ["fused[add+mul+tanh]"]);
-    assert_eq!(after.arena_bytes, 0);
+    assert_eq!(after.intermediate_bytes, 0);
     assert_eq!(
         after.text(),
         "\

@@ -77,7 +77,7 @@ fn a_reduction_of_a_chain_has_the_bits_of_one_of_memory() {
                 plan::run(&mut plain);
                 passes::optimise(&mut fused);
                 assert_eq!(names(&fused), [format!("fused[mul+{}+{}]", chain.row().name, op.row().name)]);
-                assert_eq!(fused.arena_bytes, 0);
+                assert_eq!(fused.intermediate_bytes, 0);
                 for level in Level::available() {
                     let (expected, actual) = isa::at(level, || (execute(&plain, count), execute(&fused, count)));
                     assert!(expected == actual, "{} of {sizes:?} to {kept:?}, {}", op.row().name, level.name());

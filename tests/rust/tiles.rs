@@ -83,7 +83,7 @@ fn a_softmax_written_by_hand_runs_in_tiles() {
     });
     let after = optimised(&program);
     assert_eq!(names(&after), ["fused[amax+sub+exp+sum+div]"]);
-    assert_eq!(after.arena_bytes, 0);
+    assert_eq!(after.intermediate_bytes, 0);
     let expected = "\
 b0: 844004 bytes, input 0
 b7: 844004 bytes, output 0

@@ -1,11 +1,11 @@
 //! The graph compiler's side of the door: capture and programs.
 
+use rustorch_graph::memory::Block;
 use rustorch_graph::program::{Instruction, Program as Ir};
-use rustorch_graph::run::{Memory, Random};
+use rustorch_graph::run::Random;
 use rustorch_graph::{explain, passes, record};
 use rustorch_kernels::error::Result;
 
-use crate::arena::Arena;
 use crate::{Crossing, guarded};
 
 #[cxx::bridge(namespace = "rustorch::ffi")]
@@ -23,12 +23,23 @@ mod ffi {
         fn capture_random(counters: u64) -> Result<u64>;
         fn capture_finish(inputs: &[usize], outputs: &[usize], keep_text: bool) -> Result<Box<Program>>;
 
+        /// Writes the addresses of the results' storages, which are blocks of the pool, to `outputs`.
+        ///
         /// # Safety
-        /// The addresses are of the inputs' and outputs' storages, as captured.
-        unsafe fn run(self: &Program, inputs: &[usize], outputs: &[usize], seed: u64, offset: u64) -> Result<()>;
+        /// The addresses are of the inputs' storages, as captured. `release` is that of an
+        /// `extern "C" fn(context: usize, input: usize)`, after which an input may be gone.
+        unsafe fn run(
+            self: &Program,
+            inputs: &[usize],
+            outputs: &mut [usize],
+            random: [u64; 2],
+            release: usize,
+            context: usize,
+        ) -> Result<()>;
         fn written_inputs(self: &Program) -> Result<Vec<usize>>;
         fn random_counters(self: &Program) -> u64;
-        fn arena_bytes(self: &Program) -> usize;
+        /// The most that a run holds at once: of intermediates, and of them and results.
+        fn peaks(self: &Program) -> [usize; 2];
         fn instruction_count(self: &Program) -> usize;
         fn kernel_names(self: &Program) -> Result<Vec<String>>;
         /// Bytes that kernels read and write.
@@ -90,12 +101,24 @@ fn capture_finish(inputs: &[usize], outputs: &[usize], keep_text: bool) -> Resul
 }
 
 impl Program {
-    unsafe fn run(&self, inputs: &[usize], outputs: &[usize], seed: u64, offset: u64) -> Result<(), Crossing> {
+    unsafe fn run(
+        &self,
+        inputs: &[usize],
+        outputs: &mut [usize],
+        [seed, offset]: [u64; 2],
+        release: usize,
+        context: usize,
+    ) -> Result<(), Crossing> {
         guarded(|| {
-            let arena = Arena::new(self.ir.arena_bytes)?;
-            let memory = Memory { inputs, outputs, arena: arena.address() };
-            // SAFETY: the caller's promise, and an arena of the program's size.
-            unsafe { rustorch_graph::run::run(&self.ir, memory, Random { seed, offset }) }
+            // SAFETY: the caller's promise.
+            let release = unsafe { std::mem::transmute::<usize, extern "C" fn(usize, usize)>(release) };
+            let release = |input| release(context, input);
+            // SAFETY: the caller's promise.
+            let results = unsafe { rustorch_graph::run::run(&self.ir, inputs, &release, Random { seed, offset }) }?;
+            for (output, block) in outputs.iter_mut().zip(results) {
+                *output = block.map_or(0, Block::into_address);
+            }
+            Ok(())
         })
     }
 
@@ -107,8 +130,8 @@ impl Program {
         self.ir.random_counters
     }
 
-    fn arena_bytes(&self) -> usize {
-        self.ir.arena_bytes
+    fn peaks(&self) -> [usize; 2] {
+        [self.ir.intermediate_bytes, self.ir.peak_bytes]
     }
 
     fn instruction_count(&self) -> usize {

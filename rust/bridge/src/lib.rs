@@ -1,7 +1,6 @@
 //! The one door: every function here catches panics, returns a `Result`, and gives its error as
 //! text whose first letter names the exception (see `csrc/bridge.h`).
 
-mod arena;
 mod checkpoint;
 mod graph;
 mod profile;

@@ -11,6 +11,7 @@ use rustorch_kernels::reduce::Launch;
 use rustorch_kernels::view::Attrs;
 
 use crate::fused::Fused;
+use crate::plan::Held;
 use crate::tiled::Tiled;
 
 /// An index into [`Program::buffers`].
@@ -21,10 +22,12 @@ pub type BufferId = usize;
 pub enum Place {
     /// The caller's storage of this number.
     Input(usize),
-    /// Storage that the caller allocates for a result.
+    /// Storage of this number that is allocated for a result.
     Output(usize),
-    /// The arena, from this byte; `plan` decides it.
+    /// An intermediate in the arena, from this byte; `plan` decides it.
     Arena(usize),
+    /// An intermediate in a block of its own.
+    Block,
     /// Bytes that were known when the graph was captured (a wrapped number).
     Constant(Box<[u64]>),
     /// Not used any more.
@@ -227,6 +230,11 @@ pub struct Program {
     pub inputs: usize,
     pub outputs: usize,
     pub arena_bytes: usize,
+    /// What a run takes and gives back, by instruction.
+    pub held: Vec<Held>,
+    /// The most that a run holds at once of intermediates, and of them and results.
+    pub intermediate_bytes: usize,
+    pub peak_bytes: usize,
     /// Counters of the generator that one run draws.
     pub random_counters: u64,
 }
@@ -296,6 +304,7 @@ impl Program {
                 Place::Input(number) => format!("input {number}"),
                 Place::Output(number) => format!("output {number}"),
                 Place::Arena(offset) => format!("arena {offset}"),
+                Place::Block => "block".to_string(),
                 Place::Constant(_) => "constant".to_string(),
                 Place::Dead => continue,
             };

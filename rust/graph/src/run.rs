@@ -1,4 +1,4 @@
-//! Runs a program: one call, no allocation but the arena, errors named by the graph's node.
+//! Runs a program: one call, errors named by the graph's node.
 
 use rustorch_kernels::error::{Error, Result};
 use rustorch_kernels::ops::{self, Row};
@@ -7,15 +7,8 @@ use rustorch_kernels::view::{Attrs, View};
 use smallvec::SmallVec;
 
 use crate::fused::{Bases, Computed, Fused, Ready};
-use crate::program::{Instruction, Kernel, Operand, Place, Program, Reduced};
-
-/// The memory of one run: addresses of the inputs' and outputs' storages and of the arena.
-#[derive(Clone, Copy)]
-pub struct Memory<'a> {
-    pub inputs: &'a [usize],
-    pub outputs: &'a [usize],
-    pub arena: *mut u8,
-}
+use crate::memory::{Memory, Results};
+use crate::program::{Instruction, Kernel, Operand, Program, Reduced};
 
 /// The generator's state for one run.
 #[derive(Clone, Copy, Default)]
@@ -24,31 +17,21 @@ pub struct Random {
     pub offset: u64,
 }
 
+/// Runs the program on storages at these addresses. `release` is told the number of each input when
+/// the run has done with it.
+///
 /// # Safety
-/// The addresses are of memory that is valid for the program's buffers: inputs and outputs in the
-/// program's order, the arena of `arena_bytes` and aligned to 64 bytes.
-pub unsafe fn run(program: &Program, memory: Memory<'_>, random: Random) -> Result<()> {
-    if memory.inputs.len() != program.inputs || memory.outputs.len() != program.outputs {
-        return Err(Error::Runtime(format!(
-            "the program has {} inputs and {} outputs, got {} and {}",
-            program.inputs,
-            program.outputs,
-            memory.inputs.len(),
-            memory.outputs.len()
-        )));
+/// Each address is of memory that is valid for the program's input of that number until its release.
+pub unsafe fn run(program: &Program, inputs: &[usize], release: &dyn Fn(usize), random: Random) -> Result<Results> {
+    if inputs.len() != program.inputs {
+        let message = format!("the program has {} inputs, got {}", program.inputs, inputs.len());
+        return Err(Error::Runtime(message));
     }
-    let arena = memory.arena as usize;
-    let base = |operand: &Operand| -> *mut u8 {
-        let Some(id) = operand.buffer else { return std::ptr::null_mut() };
-        match &program.buffers[id].place {
-            Place::Input(number) => memory.inputs[*number] as *mut u8,
-            Place::Output(number) => memory.outputs[*number] as *mut u8,
-            Place::Arena(offset) => (arena as *mut u8).wrapping_add(*offset),
-            Place::Constant(value) => value.as_ptr().cast::<u8>().cast_mut(),
-            Place::Dead => std::ptr::null_mut(),
-        }
-    };
+    let mut memory = Memory::new(program, inputs, release)?;
     for (at, instruction) in program.instructions.iter().enumerate() {
+        memory.before(at)?;
+        let addresses = memory.addresses();
+        let base = |operand: &Operand| operand.buffer.map_or(std::ptr::null_mut(), |id| addresses[id] as *mut u8);
         // SAFETY: recording checked every operand against its buffer; the caller promised the buffers.
         let launch = || unsafe {
             match &instruction.kernel {
@@ -60,8 +43,9 @@ pub unsafe fn run(program: &Program, memory: Memory<'_>, random: Random) -> Resu
         };
         let done = if profile::is_on() { profile::within(program.source(at), launch) } else { launch() };
         done.map_err(|error| named(error, program, instruction.origin))?;
+        memory.after(at);
     }
-    Ok(())
+    memory.results()
 }
 
 unsafe fn launch(

@@ -21,9 +21,15 @@ pub fn run(program: &mut Program) {
             let Some(theirs) = dying(program, instruction, output, is_last) else { continue };
             let mut merged = instruction.clone();
             merged.operands[output].buffer = Some(theirs);
-            if let Kernel::Fused(fused) = &mut merged.kernel
-                && fused.prepare(&merged.operands).is_err()
-            {
+            let prepared = match &mut merged.kernel {
+                Kernel::Fused(fused) => fused.prepare(&merged.operands),
+                Kernel::Reduced(reduced) => {
+                    let results = instruction.outputs() - reduced.fused.outputs;
+                    reduced.fused.prepare(&merged.operands[results..])
+                }
+                Kernel::Row(_) | Kernel::Tiled(_) => Ok(()),
+            };
+            if prepared.is_err() {
                 continue;
             }
             program.instructions[at] = merged;
@@ -54,7 +60,9 @@ fn dying(
     let in_step = match &instruction.kernel {
         Kernel::Row(row) => matches!(row.entry, Entry::Pointwise(_)),
         Kernel::Fused(_) => true,
-        Kernel::Reduced(_) | Kernel::Tiled(_) => false,
+        // The reduction asks for each element once; what it writes itself is another matter.
+        Kernel::Reduced(reduced) => output >= instruction.outputs() - reduced.fused.outputs,
+        Kernel::Tiled(_) => false,
     };
     let touches = |buffer: BufferId| instruction.operands.iter().filter(move |operand| operand.buffer == Some(buffer));
     if !in_step || !is_dense || touches(mine).count() != 1 {
