@@ -172,6 +172,13 @@ fn sum<T: Element>(mut lanes: [T; BLOCK]) -> T {
     lanes[0]
 }
 
+#[inline(always)]
+fn larger<T: Element>(lanes: &mut [T; BLOCK], block: [T; BLOCK]) {
+    for (lane, value) in lanes.iter_mut().zip(block) {
+        *lane = if value > *lane { value } else { *lane };
+    }
+}
+
 struct Forward<T, const LOG: bool> {
     count: usize,
     to: *mut T,
@@ -179,23 +186,36 @@ struct Forward<T, const LOG: bool> {
 }
 
 impl<T: Float, const LOG: bool> Forward<T, LOG> {
+    /// The largest number. NaN is left to the powers: it makes their sum NaN, and so all results.
     #[inline(always)]
     unsafe fn largest(&self) -> T {
-        let mut lanes = [T::LOWEST; BLOCK];
+        const TOGETHER: usize = 4;
+        let mut lanes = [[T::LOWEST; BLOCK]; TOGETHER];
         let mut at = 0;
-        while at < self.count {
-            // SAFETY: within the line.
-            let block = unsafe { load(self.from, at, self.count, T::LOWEST) };
-            for lane in 0..BLOCK {
-                lanes[lane] = lanes[lane].max(block[lane]);
+        while at + TOGETHER * BLOCK <= self.count {
+            for lanes in &mut lanes {
+                // SAFETY: within the line.
+                larger(lanes, unsafe { load(self.from, at, self.count, T::LOWEST) });
+                at += BLOCK;
             }
+        }
+        while at < self.count {
+            // SAFETY: as above.
+            larger(&mut lanes[0], unsafe { load(self.from, at, self.count, T::LOWEST) });
             at += BLOCK;
         }
-        let mut largest = lanes[0];
-        for lane in lanes {
-            largest = largest.max(lane);
+        let [mut first, second, third, mut fourth] = lanes;
+        larger(&mut first, second);
+        larger(&mut fourth, third);
+        larger(&mut first, fourth);
+        let mut width = BLOCK / 2;
+        while width > 0 {
+            for lane in 0..width {
+                first[lane] = if first[lane + width] > first[lane] { first[lane + width] } else { first[lane] };
+            }
+            width /= 2;
         }
-        largest
+        first[0]
     }
 
     /// The sum of the powers; softmax keeps them in the output.
