@@ -93,7 +93,7 @@ fn sums_and_extremes_of_what_machine_code_computes_are_folded_by_it() {
         let mut program = capture(chain, op, &[300, 700], &[300, 1], false);
         passes::optimise(&mut program);
         let Kernel::Reduced(reduced) = &program.instructions[0].kernel else { panic!("not joined") };
-        reduced.fused.ready().is_some_and(|ready| ready.fold.is_some())
+        reduced.fused.ready().is_some_and(|ready| ready.folding.is_some())
     };
     for level in Level::available().filter(|&level| level != Level::Scalar) {
         isa::at(level, || {

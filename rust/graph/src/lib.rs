@@ -14,5 +14,6 @@ pub mod passes;
 pub mod plan;
 pub mod program;
 pub mod record;
+mod reduced;
 pub mod run;
 pub mod tiled;

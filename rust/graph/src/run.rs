@@ -6,9 +6,10 @@ use rustorch_kernels::profile;
 use rustorch_kernels::view::{Attrs, View};
 use smallvec::SmallVec;
 
-use crate::fused::{Bases, Computed, Fused, Ready};
+use crate::fused::{Bases, Fused, Ready};
 use crate::memory::{Memory, Results};
 use crate::program::{Instruction, Kernel, Operand, Program, Reduced};
+use crate::reduced::Extent;
 
 /// The generator's state for one run.
 #[derive(Clone, Copy, Default)]
@@ -78,22 +79,13 @@ unsafe fn launch_reduced(
     instruction: &Instruction,
     base: impl Fn(&Operand) -> *mut u8,
 ) -> Result<()> {
-    let Reduced { fused, launch, input, sink, .. } = reduced;
+    let fused = &reduced.fused;
     let (results, operands) = instruction.operands.split_at(instruction.outputs() - fused.outputs);
     let (ready, bases) = (ready(fused)?, bases(operands, &base));
-    let is_stored = operands[*sink].buffer.is_some();
+    let is_stored = operands[reduced.sink].buffer.is_some();
+    let all = Extent { first: 0, sizes: &reduced.input.sizes };
     // SAFETY: the caller's promise.
-    let source = unsafe { Computed::new(ready, &bases, *sink, is_stored) };
-    let run = || {
-        // SAFETY: as above.
-        let mut views = unsafe { views(results, &base) };
-        // Where nothing is stored, the address is only counted from.
-        let data = if is_stored { bases[*sink] } else { std::ptr::without_provenance_mut(64) };
-        // SAFETY: the reduction reads its input after the source has computed it, or not at all.
-        views.push(unsafe { View::new(data, input.dtype, &input.sizes, &input.strides) });
-        launch(&views, &instruction.attrs(), Some(&source))?;
-        source.finish()
-    };
+    let run = || unsafe { reduced.run(views(results, &base), &instruction.attrs(), &bases, is_stored, all) };
     // SAFETY: as above.
     unsafe { watched(fused.operations() * ready.numel, instruction, &base, run) }
 }

@@ -12,7 +12,8 @@ use rustorch_kernels::view::View;
 use smallvec::SmallVec;
 
 use crate::fused::Fused;
-use crate::program::{BufferId, Instruction, Kernel, Operand};
+use crate::program::{BufferId, Instruction, Kernel, Operand, Reduced};
+use crate::reduced::Extent;
 use crate::run;
 
 /// What a task costs, in elements a nanosecond.
@@ -83,6 +84,7 @@ impl Tiled {
     pub fn operations(&self) -> usize {
         let fused = |part: &Part| match &part.instruction.kernel {
             Kernel::Fused(fused) => fused.operations(),
+            Kernel::Reduced(reduced) => reduced.fused.operations() + 1,
             _ => 1,
         };
         self.parts.iter().map(|part| fused(part) * part.width * self.rows).sum()
@@ -98,7 +100,8 @@ impl Part {
             match &self.instruction.kernel {
                 Kernel::Row(row) => self.launch(row, rows, base),
                 Kernel::Fused(fused) => self.run_fused(fused, rows, base),
-                _ => Err(Error::Runtime("a tile of other than rows and fused kernels".into())),
+                Kernel::Reduced(reduced) => self.run_reduced(reduced, rows, base),
+                Kernel::Tiled(_) => Err(Error::Runtime("a tile of tiles".into())),
             }
         }
     }
@@ -109,29 +112,70 @@ impl Part {
         unsafe { run::ready(fused)?.run_range(&bases, rows.start * self.width..rows.end * self.width) }
     }
 
+    unsafe fn run_reduced(
+        &self,
+        reduced: &Reduced,
+        rows: Range<usize>,
+        base: impl Fn(&Operand) -> *mut u8,
+    ) -> Result<()> {
+        let outputs = self.instruction.outputs() - reduced.fused.outputs;
+        let (results, operands) = self.instruction.operands.split_at(outputs);
+        let (bases, is_stored) = (run::bases(operands, &base), operands[reduced.sink].buffer.is_some());
+        let (sizes, input) = (of_rows(results, &rows), of_rows(std::slice::from_ref(&reduced.input), &rows));
+        let extent = Extent { first: rows.start * self.width, sizes: &input[0] };
+        // SAFETY: the caller's promise.
+        unsafe {
+            let views = views(results, &sizes, rows.start, &base);
+            reduced.run(views, &self.instruction.attrs(), &bases, is_stored, extent)
+        }
+    }
+
     unsafe fn launch(&self, row: &Row, rows: Range<usize>, base: impl Fn(&Operand) -> *mut u8) -> Result<()> {
-        let mut sizes: SmallVec<[SmallVec<[i64; 6]>; 6]> = SmallVec::new();
-        for operand in &self.instruction.operands {
-            let mut list = SmallVec::from_slice(&operand.sizes);
-            if let Some(first) = list.first_mut() {
-                *first = rows.len() as i64;
-            }
-            sizes.push(list);
-        }
-        let mut views: SmallVec<[View<'_>; 6]> = SmallVec::new();
-        for (operand, sizes) in self.instruction.operands.iter().zip(&sizes) {
-            views.push(if operand.present {
-                let step = operand.strides.first().map_or(0, |&stride| stride as usize * operand.dtype.size());
-                let data = base(operand).wrapping_add(operand.offset + rows.start * step);
-                // SAFETY: the caller's promise.
-                unsafe { View::new(data, operand.dtype, sizes, &operand.strides) }
-            } else {
-                View::absent()
-            });
-        }
+        let sizes = of_rows(&self.instruction.operands, &rows);
+        // SAFETY: the caller's promise.
+        let views = unsafe { views(&self.instruction.operands, &sizes, rows.start, &base) };
         match row.entry {
             Entry::Kernel(run) => run(&views, &self.instruction.attrs()),
             Entry::Pointwise(_) => Err(Error::Runtime("a tile of a pointwise row that is not fused".into())),
         }
     }
+}
+
+type Sizes = SmallVec<[SmallVec<[i64; 6]>; 8]>;
+
+/// The operands' sizes, for so many rows.
+fn of_rows(operands: &[Operand], rows: &Range<usize>) -> Sizes {
+    let mut sizes = Sizes::new();
+    for operand in operands {
+        let mut list = SmallVec::from_slice(&operand.sizes);
+        if let Some(first) = list.first_mut() {
+            *first = rows.len() as i64;
+        }
+        sizes.push(list);
+    }
+    sizes
+}
+
+/// The operands from a row on, in the memory of this run.
+///
+/// # Safety
+/// The buffers are valid for the operands while the views are used.
+unsafe fn views<'a>(
+    operands: &'a [Operand],
+    sizes: &'a Sizes,
+    row: usize,
+    base: impl Fn(&Operand) -> *mut u8,
+) -> SmallVec<[View<'a>; 8]> {
+    let mut views = SmallVec::new();
+    for (operand, sizes) in operands.iter().zip(sizes) {
+        views.push(if operand.present {
+            let step = operand.strides.first().map_or(0, |&stride| stride as usize * operand.dtype.size());
+            let data = base(operand).wrapping_add(operand.offset + row * step);
+            // SAFETY: the caller's promise.
+            unsafe { View::new(data, operand.dtype, sizes, &operand.strides) }
+        } else {
+            View::absent()
+        });
+    }
+    views
 }

@@ -12,11 +12,12 @@ use rustorch_kernels::scratch::Scratch;
 use rustorch_kernels::threads;
 use smallvec::SmallVec;
 
-use super::jit::{Machine, Use};
-use super::ready::{BLOCK, BUFFER, Load, Place, Reach, Ready, Segment, Work};
+use super::jit::{Direction, Machine, Use};
+use super::ready::{BLOCK, BUFFER, Direct, Folding, Load, Place, Pointed, Reach, Ready, Segment, Work};
 
-/// Elements of a task, about; fixed, so that the thread count never moves a boundary.
-const TASK: usize = 16 * 1024;
+/// Elements of a task, about, where there are blocks and where there are none; fixed, so that the thread count
+/// never moves a boundary.
+const TASK: [usize; 2] = [16 * 1024, 64 * 1024];
 /// What a step costs, in elements a nanosecond.
 const ELEMENTS_PER_NANOSECOND: usize = 4;
 
@@ -42,7 +43,8 @@ impl Ready {
     pub unsafe fn run(&self, bases: &[*mut u8]) -> Result<()> {
         let bases = Shared(bases);
         let level = isa::level();
-        let chunk = if self.row <= TASK { TASK / self.row * self.row } else { TASK };
+        let task = TASK[usize::from(self.direct.is_some())];
+        let chunk = if self.row <= task { task / self.row * self.row } else { task };
         let starved = AtomicBool::new(false);
         threads::parallel_chunks(self.numel, chunk, self.nanoseconds(), |range| {
             let bases = &bases;
@@ -51,7 +53,7 @@ impl Ready {
             };
             // SAFETY: the range is within the iteration.
             unsafe {
-                let mut task = Task::new(self, bases.0, &scratch, level);
+                let mut task = Task::new(self, bases.0, scratch.as_ref(), level);
                 task.begin();
                 task.run(range);
             }
@@ -67,15 +69,17 @@ impl Ready {
         let scratch = self.scratch()?;
         // SAFETY: the caller's promise.
         unsafe {
-            let mut task = Task::new(self, bases, &scratch, isa::level());
+            let mut task = Task::new(self, bases, scratch.as_ref(), isa::level());
             task.begin();
             task.run(range);
         }
         Ok(())
     }
 
-    fn scratch(&self) -> Result<Scratch<u8>> {
-        Scratch::new(self.buffers * BUFFER)
+    /// Memory for a task's buffers, where there may be one that is used.
+    fn scratch(&self) -> Result<Option<Scratch<u8>>> {
+        let is_needed = self.direct.is_none() || !self.uniform_loads.is_empty() || self.level != isa::level();
+        is_needed.then(|| Scratch::new(self.buffers * BUFFER)).transpose()
     }
 
     fn unless(&self, starved: bool) -> Result<()> {
@@ -95,6 +99,8 @@ pub struct Computed<'a> {
     sink: usize,
     /// Whether the sink has memory.
     is_stored: bool,
+    /// The place in the sink of the first element that is asked for.
+    first: usize,
     level: Level,
     starved: AtomicBool,
 }
@@ -102,8 +108,23 @@ pub struct Computed<'a> {
 impl<'a> Computed<'a> {
     /// # Safety
     /// As for [`Ready::run`], but for the sink's address where it is not stored.
-    pub unsafe fn new(ready: &'a Ready, bases: &'a [*mut u8], sink: usize, is_stored: bool) -> Self {
-        Self { ready, bases: Shared(bases), sink, is_stored, level: isa::level(), starved: AtomicBool::new(false) }
+    pub unsafe fn new(ready: &'a Ready, bases: &'a [*mut u8], sink: usize, is_stored: bool, first: usize) -> Self {
+        let (bases, starved) = (Shared(bases), AtomicBool::new(false));
+        Self { ready, bases, sink, is_stored, first, level: isa::level(), starved }
+    }
+
+    /// The machine code that folds so.
+    fn folding(&self, fold: Fold, direction: Direction) -> Option<&Folding> {
+        let is_it = |folding: &&Folding| {
+            (folding.fold, folding.direction, folding.machine.level) == (fold, direction, self.level)
+        };
+        self.ready.folding.as_ref().filter(is_it).filter(|_| !self.is_stored)
+    }
+
+    /// Memory for what machine code reads of buffers.
+    fn fold_scratch(&self, direct: Option<&Direct>) -> Result<Option<Scratch<u8>>> {
+        let is_needed = direct.is_none() || !self.ready.uniform_loads.is_empty();
+        is_needed.then(|| Scratch::new(self.ready.buffers * BUFFER)).transpose()
     }
 
     /// Whether all was computed.
@@ -114,7 +135,7 @@ impl<'a> Computed<'a> {
 
 impl Source for Computed<'_> {
     unsafe fn compute(&self, runs: Runs, to: Option<*mut u8>) {
-        let Runs { start, length, count, step } = runs;
+        let Runs { start, length, count, step } = Runs { start: self.first + runs.start, ..runs };
         let (length, count) = if step == length { (length * count, 1) } else { (length, count) };
         let element = self.ready.lanes[self.sink].element;
         let Ok(scratch) = self.ready.scratch() else {
@@ -124,7 +145,7 @@ impl Source for Computed<'_> {
             }
             return self.starved.store(true, Ordering::Relaxed);
         };
-        let mut task = Task::new(self.ready, self.bases.0, &scratch, self.level);
+        let mut task = Task::new(self.ready, self.bases.0, scratch.as_ref(), self.level);
         // SAFETY: the caller's promise.
         unsafe { task.begin() };
         for run in 0..count {
@@ -140,12 +161,8 @@ impl Source for Computed<'_> {
 
     unsafe fn fold(&self, fold: Fold, runs: Runs, lanes: *mut f32) -> usize {
         let ready = self.ready;
-        let (machine, reaches) = match &ready.fold {
-            Some((known, machine, reaches)) if *known == fold && machine.level == self.level && !self.is_stored => {
-                (machine, reaches)
-            }
-            _ => return 0,
-        };
+        let Some(Folding { machine, direct, .. }) = self.folding(fold, Direction::Along) else { return 0 };
+        let runs = Runs { start: self.first + runs.start, ..runs };
         let done = runs.length / LANES * LANES;
         // Blocks end at multiples of a row: within a run, only where all lanes are full.
         let fits = |start: usize| {
@@ -153,17 +170,55 @@ impl Source for Computed<'_> {
             at + done <= ready.row || (ready.row.is_multiple_of(LANES) && at.is_multiple_of(LANES))
         };
         let starts = (0..runs.count).map(|run| runs.start + run * runs.step);
-        if !starts.clone().all(fits) {
+        if done == 0 || !starts.clone().all(fits) {
             return 0;
         }
-        let Ok(scratch) = ready.scratch() else { return 0 };
-        let mut task = Task::new(ready, self.bases.0, &scratch, self.level);
-        // SAFETY: the caller's promise.
-        unsafe { task.begin() };
+        let Ok(scratch) = self.fold_scratch(direct.as_ref()) else { return 0 };
+        let mut task = Task::new(ready, self.bases.0, scratch.as_ref(), self.level);
+        if scratch.is_some() {
+            // SAFETY: the caller's promise.
+            unsafe { task.fill(BLOCK) };
+        }
+        if let Some(direct) = direct
+            && runs.start % ready.row + done <= ready.row
+            && let Some(mut steps) = ready.steps(&direct.reaches, runs.step)
+        {
+            steps.push((LANES * size_of::<f32>()) as isize);
+            let mut pointers = task.pointers(&direct.reaches, runs.start);
+            pointers.push(lanes.cast());
+            // SAFETY: the caller's promise; each run is within a row, and all rows are as far from the next.
+            unsafe { machine.run(done, &mut pointers, runs.count, &steps) };
+            return done;
+        }
         for (run, start) in starts.enumerate() {
             // SAFETY: as above; the lanes of all runs are valid.
-            unsafe { task.fold(machine, reaches.as_deref(), start..start + done, lanes.add(run * LANES)) };
+            unsafe { task.fold(machine, direct.as_ref(), start..start + done, lanes.add(run * LANES)) };
         }
+        done
+    }
+
+    unsafe fn fold_across(&self, fold: Fold, runs: Runs, line: *mut f32) -> usize {
+        let ready = self.ready;
+        let Some(Folding { machine, direct: Some(direct), .. }) = self.folding(fold, Direction::Across) else {
+            return 0;
+        };
+        let start = self.first + runs.start;
+        let done = runs.length / machine.width() * machine.width();
+        let Some(mut steps) = ready.steps(&direct.reaches, runs.step) else { return 0 };
+        if done == 0 || start % ready.row + done > ready.row {
+            return 0;
+        }
+        let Ok(scratch) = self.fold_scratch(Some(direct)) else { return 0 };
+        let mut task = Task::new(ready, self.bases.0, scratch.as_ref(), self.level);
+        if scratch.is_some() {
+            // SAFETY: the caller's promise.
+            unsafe { task.fill(1) };
+        }
+        let mut pointers = task.pointers(&direct.reaches, start);
+        pointers.push(line.cast());
+        steps.push(0);
+        // SAFETY: the caller's promise; each run is within a row, and all rows are as far from the next.
+        unsafe { machine.run(done, &mut pointers, runs.count, &steps) };
         done
     }
 
@@ -186,18 +241,13 @@ struct Task<'a> {
 }
 
 impl<'a> Task<'a> {
-    fn new(ready: &'a Ready, bases: &[*mut u8], scratch: &Scratch<u8>, level: Level) -> Self {
-        Self {
-            ready,
-            bases: bases.into(),
-            scratch: scratch.ptr(),
-            level,
-            at: SmallVec::from_elem(std::ptr::null_mut(), ready.places.len()),
-        }
+    fn new(ready: &'a Ready, bases: &[*mut u8], scratch: Option<&Scratch<u8>>, level: Level) -> Self {
+        let scratch = scratch.map_or(std::ptr::null_mut(), Scratch::ptr);
+        Self { ready, bases: bases.into(), scratch, level, at: SmallVec::new() }
     }
 }
 
-impl Task<'_> {
+impl<'a> Task<'a> {
     fn buffer(&self, number: usize) -> *mut u8 {
         self.scratch.wrapping_add(number * BUFFER)
     }
@@ -215,9 +265,9 @@ impl Task<'_> {
     }
 
     /// The machine code that is all that there is to run, and where it finds its slots.
-    fn direct(&self) -> Option<(&Machine, &[Reach])> {
-        let reaches = self.ready.direct.as_deref().filter(|_| self.level == self.ready.level)?;
-        Some((self.ready.segments.first()?.machine.as_ref()?, reaches))
+    fn direct(&self) -> Option<(&'a Machine, &'a Direct)> {
+        let direct = self.ready.direct.as_ref().filter(|_| self.level == self.ready.level)?;
+        Some((self.ready.segments.first()?.machine.as_ref()?, direct))
     }
 
     /// Computes what is the same in every element.
@@ -225,28 +275,44 @@ impl Task<'_> {
     /// # Safety
     /// The operands are valid.
     unsafe fn begin(&mut self) {
-        let ready = self.ready;
-        if ready.uniform_loads.is_empty() && self.direct().is_some() {
-            return;
+        let is_direct = self.direct().is_some();
+        if !is_direct || !self.ready.uniform_loads.is_empty() {
+            // SAFETY: passed on.
+            unsafe { self.fill(if is_direct { 1 } else { BLOCK }) };
         }
+    }
+
+    /// As [`Self::begin`], so many times over.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn fill(&mut self, count: usize) {
+        let ready = self.ready;
         for &(operand, buffer) in &ready.uniform_loads {
             // SAFETY: one element, into a buffer of a block.
-            unsafe { (ready.moves[operand].run)(self.level, BLOCK, self.bases[operand], 0, self.buffer(buffer), 1) };
+            unsafe { (ready.moves[operand].run)(self.level, count, self.bases[operand], 0, self.buffer(buffer), 1) };
         }
-        for (value, place) in ready.places.iter().enumerate() {
-            self.at[value] = self.buffer(place.buffer());
-        }
+        self.at = ready.places.iter().map(|place| self.buffer(place.buffer())).collect();
         // SAFETY: their values have buffers of their own.
-        unsafe { self.works(&ready.uniform, 0, BLOCK) };
+        unsafe { self.works(&ready.uniform, 0, count) };
     }
 
     /// # Safety
     /// The range is within the iteration.
     unsafe fn run(&mut self, range: Range<usize>) {
         let ready = self.ready;
-        if let Some((machine, reaches)) = self.direct() {
-            // SAFETY: as promised; the slots are where they are reached.
-            return self.pieces(reaches, range, |pointers, count| unsafe { self.turns(machine, pointers, count) });
+        if let Some((machine, direct)) = self.direct() {
+            let piece = |pointers: &mut Pointers, count: usize, rows: usize| {
+                // SAFETY: as promised; the slots are where they are reached.
+                unsafe {
+                    if rows > 1 {
+                        machine.run(count, pointers, rows, direct.steps.as_deref().unwrap_or(&[]));
+                    } else {
+                        self.turns(machine, pointers, count);
+                    }
+                }
+            };
+            return self.pieces(direct, range, piece);
         }
         let mut start = range.start;
         while start < range.end {
@@ -257,32 +323,27 @@ impl Task<'_> {
         }
     }
 
-    /// Calls `piece(pointers, count)` for each part of a row in the range.
-    fn pieces(&self, reaches: &[Reach], range: Range<usize>, mut piece: impl FnMut(&mut Pointers, usize)) {
-        let row = self.ready.row;
-        let locate = |reach: &Reach, start: usize| match *reach {
+    /// Where slots are at element `start`.
+    fn pointers(&self, reaches: &[Reach], start: usize) -> Pointers {
+        let locate = |reach: &Reach| match *reach {
             Reach::Buffer(buffer) => self.buffer(buffer),
-            Reach::Operand { operand, .. } => {
-                self.bases[operand].wrapping_offset(self.ready.lanes[operand].offset(start))
-            }
+            Reach::Operand(operand) => self.bases[operand].wrapping_offset(self.ready.lanes[operand].offset(start)),
         };
+        reaches.iter().map(locate).collect()
+    }
+
+    /// Calls `piece(pointers, count, rows)` for each part of a row in the range, or for whole rows together
+    /// where they are alike.
+    fn pieces(&self, direct: &Direct, range: Range<usize>, mut piece: impl FnMut(&mut Pointers, usize, usize)) {
+        let row = self.ready.row;
+        let are_alike = direct.is_even && direct.steps.is_some();
         let mut start = range.start;
-        let mut done_of_row = start % row;
-        let mut pointers: Pointers = reaches.iter().map(|reach| locate(reach, start)).collect();
         while start < range.end {
-            let count = (row - done_of_row).min(range.end - start);
-            piece(&mut pointers, count);
-            start += count;
-            if start == range.end {
-                return;
-            }
-            for (pointer, reach) in pointers.iter_mut().zip(reaches) {
-                *pointer = match *reach {
-                    Reach::Operand { step: Some(step), .. } if done_of_row == 0 => pointer.wrapping_offset(step),
-                    _ => locate(reach, start),
-                };
-            }
-            done_of_row = 0;
+            let (left, of_row) = (range.end - start, start % row);
+            let rows = if are_alike && of_row == 0 { (left / row).max(1) } else { 1 };
+            let count = (row - of_row).min(left);
+            piece(&mut self.pointers(&direct.reaches, start), count, rows);
+            start += count * rows;
         }
     }
 
@@ -290,12 +351,12 @@ impl Task<'_> {
     ///
     /// # Safety
     /// The blocks are valid for them.
-    unsafe fn turns(&self, machine: &Machine, blocks: &[*mut u8], count: usize) {
-        let (turns, rest) = (count / machine.width(), count % machine.width());
+    unsafe fn turns(&self, machine: &Machine, blocks: &mut [*mut u8], count: usize) {
+        let rest = count % machine.width();
         // SAFETY: as promised; the level is the machine's.
         unsafe {
-            if turns > 0 {
-                machine.run(turns, blocks);
+            if rest < count {
+                machine.run(count - rest, blocks, 1, &[]);
             }
             if rest > 0 {
                 self.last_turn(machine, blocks, count - rest, rest);
@@ -326,7 +387,7 @@ impl Task<'_> {
                 }
                 pointers.push(if used == Use::ReadOne { block } else { turn.as_mut_ptr().cast() });
             }
-            machine.run(1, &pointers);
+            machine.run(machine.width(), &mut pointers, 1, &[]);
             for ((used, block, bytes), &turn) in places.zip(&pointers) {
                 if used == Use::Write {
                     turn.cast_const().copy_to_nonoverlapping(block, bytes);
@@ -348,13 +409,15 @@ impl Task<'_> {
     ///
     /// # Safety
     /// As there; rows are whole turns, and `lanes` is valid.
-    unsafe fn fold(&mut self, machine: &Machine, reaches: Option<&[Reach]>, range: Range<usize>, lanes: *mut f32) {
-        if let Some(reaches) = reaches {
-            return self.pieces(reaches, range, |pointers, count| {
+    unsafe fn fold(&mut self, machine: &Machine, direct: Option<&Direct>, range: Range<usize>, lanes: *mut f32) {
+        if let Some(direct) = direct {
+            // All rows in the same lanes.
+            let mut steps: Pointed = direct.steps.clone().unwrap_or_default();
+            steps.push(0);
+            return self.pieces(direct, range, |pointers, count, rows| {
                 pointers.push(lanes.cast());
                 // SAFETY: as promised; the level is the machine's.
-                unsafe { machine.run(count / machine.width(), pointers) };
-                pointers.pop();
+                unsafe { machine.run(count, pointers, rows, &steps) };
             });
         }
         let mut start = range.start;
@@ -364,7 +427,7 @@ impl Task<'_> {
             let mut blocks = self.blocks(machine, start);
             blocks.push(lanes.cast());
             // SAFETY: as above.
-            unsafe { machine.run(count / machine.width(), &blocks) };
+            unsafe { machine.run(count, &mut blocks, 1, &[]) };
             start += count;
         }
     }
@@ -408,7 +471,7 @@ impl Task<'_> {
             // SAFETY: the values of a block are apart from each other, and as long as it.
             unsafe {
                 match machine.as_ref().filter(|_| ready.level == self.level) {
-                    Some(machine) => self.turns(machine, &self.blocks(machine, start), count),
+                    Some(machine) => self.turns(machine, &mut self.blocks(machine, start), count),
                     None => self.works(works, start, count),
                 }
             }

@@ -53,12 +53,14 @@ impl Lane {
         }
     }
 
-    /// The bytes from each row of so many elements to the next, where all are as far.
-    pub fn step(&self, row: usize) -> Option<isize> {
+    /// The bytes from an element of a row of so many to the one that is `by` elements further, in another row,
+    /// where that is the same for all.
+    pub fn step(&self, row: usize, by: usize) -> Option<isize> {
+        let rows = (by / row) as isize;
         match self.dims[..] {
             [] => Some(0),
-            [(_, stride)] => Some(stride * row as isize),
-            [(size, _), (_, stride)] if size == row => Some(stride),
+            [(_, stride)] => Some(stride * by as isize),
+            [(size, _), (_, stride)] if size == row && by.is_multiple_of(row) => Some(stride * rows),
             _ => None,
         }
     }

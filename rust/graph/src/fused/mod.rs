@@ -24,6 +24,7 @@ use smallvec::SmallVec;
 
 use crate::program::Operand;
 pub use execute::{Bases, Computed};
+pub use jit::Direction;
 pub use ready::Ready;
 
 /// An index into [`Fused::values`].
@@ -94,8 +95,8 @@ impl Fused {
     }
 
     /// As [`Fused::prepare`], for a reduction that folds the one stored operand.
-    pub fn prepare_fold(&mut self, operands: &[Operand], fold: Fold) -> Result<()> {
-        self.ready = Some(Arc::new(Ready::new(self, operands)?.with_fold(self, fold)));
+    pub fn prepare_fold(&mut self, operands: &[Operand], fold: Fold, direction: Direction) -> Result<()> {
+        self.ready = Some(Arc::new(Ready::new(self, operands)?.with_fold(self, fold, direction)));
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use rustorch_kernels::ops::row::{Block, INPUTS, Scalars};
 use rustorch_kernels::reduce::Fold;
 use smallvec::SmallVec;
 
-use super::jit::{self, Machine, Use};
+use super::jit::{self, Direction, Machine, Use};
 use super::lanes::Lane;
 use super::schedule::Schedule;
 use super::{Fused, Step, ValueId};
@@ -79,14 +79,34 @@ pub struct Load {
     pub is_for_machine: bool,
 }
 
-/// Where machine code finds a value of a row, without any block in between.
+/// Where machine code finds a value, without any block in between.
 #[derive(Clone, Copy, Debug)]
 pub enum Reach {
     /// The same for all: in a buffer.
     Buffer(usize),
-    /// In the operand's memory; the bytes from row to row, where all are as far.
-    Operand { operand: usize, step: Option<isize> },
+    /// In the operand's memory.
+    Operand(usize),
 }
+
+/// Where machine code finds all of its slots.
+pub struct Direct {
+    pub reaches: Vec<Reach>,
+    /// The bytes from row to row, where they are the same for all rows.
+    pub steps: Option<Pointed>,
+    /// Whether a row is whole turns.
+    pub is_even: bool,
+}
+
+/// Machine code that folds what is stored instead of storing it, and where that finds its slots.
+pub struct Folding {
+    pub fold: Fold,
+    pub direction: Direction,
+    pub machine: Machine,
+    pub direct: Option<Direct>,
+}
+
+/// A number for each of machine code's slots.
+pub type Pointed = SmallVec<[isize; 16]>;
 
 /// See [`Fused::prepare`].
 pub struct Ready {
@@ -107,9 +127,8 @@ pub struct Ready {
     pub elements: Vec<usize>,
     pub buffers: usize,
     /// Where the machine code finds its slots, where it is all that runs.
-    pub direct: Option<Vec<Reach>>,
-    /// Machine code that folds what is stored instead of storing it, and where that finds its slots.
-    pub fold: Option<(Fold, Machine, Option<Vec<Reach>>)>,
+    pub direct: Option<Direct>,
+    pub folding: Option<Folding>,
     /// That the machine code is for.
     pub level: Level,
 }
@@ -183,7 +202,7 @@ impl Ready {
             elements,
             buffers,
             direct: None,
-            fold: None,
+            folding: None,
             level,
         };
         ready.direct = ready.all_direct();
@@ -191,7 +210,7 @@ impl Ready {
     }
 
     /// Where the one segment of machine code finds its slots, if nothing else is to run.
-    fn all_direct(&self) -> Option<Vec<Reach>> {
+    fn all_direct(&self) -> Option<Direct> {
         let (first, rest) = self.segments.split_first()?;
         let is_there = |work: &Work| {
             let Work::Store { from, operand } = *work else { return false };
@@ -208,24 +227,32 @@ impl Ready {
     }
 
     /// Where machine code finds its slots, if none of them is in a buffer for some blocks.
-    fn reaches(&self, machine: &Machine) -> Option<Vec<Reach>> {
-        let reach = |&(value, used): &(ValueId, Use)| {
-            let in_operand = |operand: usize| Reach::Operand { operand, step: self.lanes[operand].step(self.row) };
-            match self.places[value] {
-                Place::Repeated { operand, .. } => Some(in_operand(operand)),
-                Place::Operand { operand, .. } => {
-                    let lane = &self.lanes[operand];
-                    let run = lane.dense_run();
-                    (lane.is_line() || (run > 0 && run.is_multiple_of(self.row))).then(|| in_operand(operand))
-                }
-                Place::Buffer(buffer) => (used == Use::ReadOne).then_some(Reach::Buffer(buffer)),
+    fn reaches(&self, machine: &Machine) -> Option<Direct> {
+        let reach = |&(value, used): &(ValueId, Use)| match self.places[value] {
+            Place::Repeated { operand, .. } => Some(Reach::Operand(operand)),
+            Place::Operand { operand, .. } => {
+                let lane = &self.lanes[operand];
+                let run = lane.dense_run();
+                (lane.is_line() || (run > 0 && run.is_multiple_of(self.row))).then_some(Reach::Operand(operand))
             }
+            Place::Buffer(buffer) => (used == Use::ReadOne).then_some(Reach::Buffer(buffer)),
         };
-        machine.slots.iter().map(reach).collect()
+        let reaches: Vec<Reach> = machine.slots.iter().map(reach).collect::<Option<_>>()?;
+        let steps = self.steps(&reaches, self.row);
+        Some(Direct { reaches, steps, is_even: self.row.is_multiple_of(machine.width()) })
+    }
+
+    /// The bytes that slots move by so many elements, where they are the same from all rows.
+    pub fn steps(&self, reaches: &[Reach], by: usize) -> Option<Pointed> {
+        let step = |reach: &Reach| match *reach {
+            Reach::Buffer(_) => Some(0),
+            Reach::Operand(operand) => self.lanes[operand].step(self.row, by),
+        };
+        reaches.iter().map(step).collect()
     }
 
     /// With machine code for `fold`, if there can be any: for all steps, whose one result is stored.
-    pub fn with_fold(mut self, fused: &Fused, fold: Fold) -> Self {
+    pub fn with_fold(mut self, fused: &Fused, fold: Fold, direction: Direction) -> Self {
         let is_uniform = |value: ValueId| self.is_uniform(fused, value);
         let is_same = |value: ValueId| matches!(self.places[value], Place::Repeated { .. }) || is_uniform(value);
         let is_step = |step: &&Step| {
@@ -240,10 +267,10 @@ impl Ready {
             && fused.values[value] == DType::F32
             && steps.iter().all(|step| jit::knows(fused, step))
         {
-            let machine = jit::compile_fold(fused, &steps, self.level, is_same, (fold, value));
-            self.fold = machine.map(|machine| {
-                let reaches = self.reaches(&machine);
-                (fold, machine, reaches)
+            let machine = jit::compile_fold(fused, &steps, self.level, is_same, (fold, value), direction);
+            self.folding = machine.map(|machine| {
+                let direct = self.reaches(&machine);
+                Folding { fold, direction, machine, direct }
             });
         }
         self

@@ -7,6 +7,7 @@ use rustorch_kernels::reduce::{self, Fold};
 
 use super::dependencies::Dependencies;
 use super::fuse;
+use crate::fused::Direction;
 use crate::program::{Instruction, Kernel, Operand, Place, Program, Reduced};
 
 /// Reductions that may cast their elements to the result's dtype first.
@@ -60,8 +61,15 @@ fn fold(row: &Row) -> Option<Fold> {
     }
 }
 
+/// Whether elements that lie side by side have one result, as far as that shows in the shapes.
+fn direction(input: &Operand, results: &[Operand]) -> Direction {
+    let is_inner = |dim: &usize| input.strides[*dim] == 1 && input.sizes[*dim] != 1;
+    let kept = (0..input.sizes.len()).find(is_inner).zip(results.iter().find(|result| result.present));
+    if kept.is_some_and(|(dim, result)| result.sizes[dim] != 1) { Direction::Across } else { Direction::Along }
+}
+
 /// What a reduction reads, where that may be computed instead.
-fn reduced_input(instruction: &Instruction) -> Option<&Operand> {
+pub fn reduced_input(instruction: &Instruction) -> Option<&Operand> {
     let row = row(instruction)?;
     reduce::row(row.name)?;
     let (input, outputs) = instruction.operands.split_last()?;
@@ -84,7 +92,7 @@ fn is_dense(operand: &Operand) -> bool {
 }
 
 /// The reduction of what the producer writes, if that is all that the reduction reads.
-fn join(producer: &Instruction, reduction: &Instruction, is_stored: bool) -> Option<Instruction> {
+pub fn join(producer: &Instruction, reduction: &Instruction, is_stored: bool) -> Option<Instruction> {
     let mut producer = match producer.kernel {
         Kernel::Fused(_) => producer.clone(),
         // A copy into another order has a kernel of its own that is better at it.
@@ -110,7 +118,7 @@ fn join(producer: &Instruction, reduction: &Instruction, is_stored: bool) -> Opt
         return None;
     }
     match fold(row(reduction)?) {
-        Some(fold) if !is_stored => fused.prepare_fold(&producer.operands, fold).ok()?,
+        Some(fold) if !is_stored => fused.prepare_fold(&producer.operands, fold, direction(input, results)).ok()?,
         _ => fused.prepare(&producer.operands).ok()?,
     }
     let input = Operand { buffer: None, offset: 0, ..input.clone() };

@@ -6,6 +6,7 @@ use rustorch_kernels::reduce;
 
 use super::dependencies::Dependencies;
 use super::fuse::{self, iteration};
+use super::reductions;
 use crate::program::{BufferId, Instruction, Kernel, Operand, Place, Program};
 use crate::tiled::{Local, Part, Tiled};
 
@@ -78,6 +79,7 @@ fn tile(program: &Program, dependencies: &Dependencies, members: &[usize], rows:
     }
     let parts: Vec<Part> =
         members.iter().map(|&at| cut(&program.instructions[at], rows)).collect::<Option<Vec<Part>>>()?;
+    let parts = joined(program, members, parts);
     let width = parts.iter().map(|part| part.width).max()?;
     let bytes = parts.iter().flat_map(|part| &part.instruction.operands).map(|operand| operand.range().len()).max()?;
     if width > MAX_WIDTH || bytes < WORTH_BYTES {
@@ -119,6 +121,47 @@ fn tile(program: &Program, dependencies: &Dependencies, members: &[usize], rows:
         floats: Vec::new(),
         origin,
     })
+}
+
+/// The parts, with reductions that compute what nothing else reads.
+fn joined(program: &Program, members: &[usize], mut parts: Vec<Part>) -> Vec<Part> {
+    let mut at = 0;
+    while at < parts.len() {
+        let Some(producer) = producer_for(program, members, &parts, at) else {
+            at += 1;
+            continue;
+        };
+        let width = parts[at].width;
+        match reductions::join(&parts[producer].instruction, &parts[at].instruction, false) {
+            Some(instruction) => {
+                parts[at] = Part { instruction, width };
+                parts.remove(producer);
+            }
+            None => at += 1,
+        }
+    }
+    parts
+}
+
+/// The part that makes what the reduction at `at` reads, if nothing else reads it and no part in between has to do
+/// with what it reads or writes.
+fn producer_for(program: &Program, members: &[usize], parts: &[Part], at: usize) -> Option<usize> {
+    let buffer = reductions::reduced_input(&parts[at].instruction)?.buffer?;
+    let touches = |instruction: &Instruction| instruction.operands.iter().any(|operand| operand.buffer == Some(buffer));
+    let users: Vec<usize> = (0..parts.len()).filter(|&part| touches(&parts[part].instruction)).collect();
+    let &[producer, _] = users.as_slice() else { return None };
+    let is_outside = |other: &usize| !members.contains(other) && touches(&program.instructions[*other]);
+    let is_apart = |part: &Part| {
+        let mine = &parts[producer].instruction.operands;
+        part.instruction.written().iter().all(|written| mine.iter().all(|operand| operand.buffer != written.buffer))
+    };
+    let is_local = matches!(program.buffers[buffer].place, Place::Arena(_));
+    (is_local
+        && producer < at
+        && parts[producer].instruction.written().len() == 1
+        && parts[producer + 1..at].iter().all(is_apart)
+        && !(0..program.instructions.len()).any(|other| is_outside(&other)))
+    .then_some(producer)
 }
 
 /// The buffers that parts write, each once.

@@ -6,6 +6,8 @@
 //! it, either along each column's own elements (the reduced dimension is the denser one) or across
 //! many columns at once (a kept dimension is the denser one).
 
+mod folded;
+
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -35,8 +37,6 @@ const NARROW: usize = 8;
 
 /// Computed elements that are in memory at a time: a leaf along narrow rows, or across a strip.
 const COMPUTED: usize = LEAF_ALONG * NARROW;
-/// Columns that a source folds at a time.
-const FOLDED: usize = 16;
 /// As many as stay in the first-level cache.
 const NEAR: usize = 2 * LEAF_ALONG;
 
@@ -120,23 +120,6 @@ impl<R: Reducer> Vectorised for Leaf<R> {
                 accs.add(column).write(reducer.along(from, rectangle.row_stride, rectangle.rows));
             }
         }
-    }
-}
-
-/// A column that a source has folded but for its end.
-struct Rest<R: Reducer> {
-    reducer: R,
-    lanes: [R::Acc; LANES],
-    from: *const R::Item,
-    count: usize,
-}
-
-impl<R: Reducer> Vectorised for Rest<R> {
-    type Output = R::Acc;
-    #[inline(always)]
-    unsafe fn run(self) -> R::Acc {
-        // SAFETY: the elements were computed.
-        unsafe { self.reducer.along_from(self.lanes, self.from, self.count) }
     }
 }
 
@@ -344,6 +327,12 @@ impl<R: Reducer> Plan<'_, R> {
     /// Folds rows `range` of `columns` columns into the first of `accs`.
     fn fold(&self, base: *const R::Item, columns: usize, range: Range<usize>, accs: &mut Strip<R::Acc>) {
         if range.len() > self.leaf {
+            if columns == 1
+                && let Some(acc) = self.folded_leaves(base, range.clone())
+            {
+                accs[0].write(acc);
+                return;
+            }
             let middle = range.start + (range.len() / 2).next_multiple_of(self.leaf);
             let mut right = [const { MaybeUninit::uninit() }; STRIP];
             self.fold(base, columns, range.start..middle, accs);
@@ -374,11 +363,25 @@ impl<R: Reducer> Plan<'_, R> {
 
     fn leaf(&self, rectangle: Rectangle<R::Item>, accs: &mut Strip<R::Acc>) {
         let accs = accs.as_mut_ptr().cast();
-        match self.input.source {
-            Some(source) => self.computed_leaf(source, rectangle, accs),
+        let Some(source) = self.input.source else {
             // SAFETY: the spaces keep the rectangle within the input; at most a strip of columns.
-            None => unsafe { self.folded(rectangle, accs) },
+            return unsafe { self.folded(rectangle, accs) };
+        };
+        let done = match self.reducer.fold() {
+            Some(fold) if self.along => self.folded_along(source, fold, rectangle, accs),
+            Some(fold) => self.folded_across(source, fold, rectangle, accs),
+            None => 0,
+        };
+        if done < rectangle.columns {
+            let from = rectangle.from.wrapping_offset(done as isize * rectangle.column_stride);
+            let rest = Rectangle { from, columns: rectangle.columns - done, ..rectangle };
+            self.computed_leaf(source, rest, accs.wrapping_add(done));
         }
+    }
+
+    /// The place of a rectangle's first element in the source.
+    fn first(&self, rectangle: &Rectangle<R::Item>) -> usize {
+        (rectangle.from.addr() - self.input.view.bytes().addr()) / size_of::<R::Item>()
     }
 
     /// # Safety
@@ -388,46 +391,6 @@ impl<R: Reducer> Plan<'_, R> {
         unsafe { vectorise_at(self.level, Leaf { reducer: self.reducer, along: self.along, rectangle, accs }) }
     }
 
-    /// A leaf of dense columns, most of whose elements the source folds itself, where it can.
-    #[inline(never)]
-    fn folded_by_source(
-        &self,
-        source: &dyn Source,
-        first: usize,
-        rectangle: Rectangle<R::Item>,
-        accs: *mut R::Acc,
-    ) -> bool {
-        let Rectangle { rows, columns, column_stride, .. } = rectangle;
-        let Some((fold, identity)) = self.reducer.fold().filter(|_| rows >= 2 * LANES) else { return false };
-        let mut tail = [const { MaybeUninit::<R::Item>::uninit() }; LEAF_ALONG];
-        let mut column = 0;
-        while column < columns {
-            let count = FOLDED.min(columns - column);
-            let mut lanes = [[identity; LANES]; FOLDED];
-            let start = first + column * column_stride as usize;
-            let runs = Runs { start, length: rows, count, step: column_stride as usize };
-            // SAFETY: the columns are within the input; who folds has lanes of f32.
-            let done = unsafe { source.fold(fold, runs, lanes.as_mut_ptr().cast()) };
-            if done == 0 {
-                return false;
-            }
-            for (at, &lanes) in lanes[..count].iter().enumerate() {
-                let start = start + at * column_stride as usize + done;
-                // SAFETY: what is left of a leaf's column fits the tail; the strip has this accumulator.
-                unsafe {
-                    if done < rows {
-                        let runs = Runs { start, length: rows - done, count: 1, step: 1 };
-                        source.compute(runs, Some(tail.as_mut_ptr().cast()));
-                    }
-                    let rest = Rest { reducer: self.reducer, lanes, from: tail.as_ptr().cast(), count: rows - done };
-                    accs.add(column + at).write(vectorise_at(self.level, rest));
-                }
-            }
-            column += count;
-        }
-        true
-    }
-
     /// A leaf whose elements are computed first, some columns at a time. They are folded in the order in
     /// which they would be read, so the result has the bits of a reduction of memory.
     /// Not inlined: the block is to be on the stack once, not in each turn of `fold`.
@@ -435,12 +398,9 @@ impl<R: Reducer> Plan<'_, R> {
     fn computed_leaf(&self, source: &dyn Source, rectangle: Rectangle<R::Item>, accs: *mut R::Acc) {
         let mut block = [const { MaybeUninit::<R::Item>::uninit() }; COMPUTED];
         let Rectangle { rows, row_stride, columns, column_stride, .. } = rectangle;
-        let first = (rectangle.from.addr() - self.input.view.bytes().addr()) / size_of::<R::Item>();
+        let first = self.first(&rectangle);
         let (row_step, column_step) = (row_stride as usize, column_stride as usize);
         let is_side_by_side = column_step == 1 && row_step != 1;
-        if row_step == 1 && self.along && self.folded_by_source(source, first, rectangle, accs) {
-            return;
-        }
         let width = match (is_side_by_side, row_step) {
             (true, _) => COMPUTED / rows,
             (false, 1) => NEAR / rows,

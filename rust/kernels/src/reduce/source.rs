@@ -17,6 +17,12 @@ pub trait Source: Sync {
     /// # Safety
     /// The runs are within the tensor, `lanes` is valid for the lanes of all. No element is asked for twice.
     unsafe fn fold(&self, fold: Fold, runs: Runs, lanes: *mut f32) -> usize;
+    /// Folds the elements of each run into those of one line of f32, each into the one of its place in the run, run
+    /// after run. Gives how many elements of each run it did; it may be none.
+    ///
+    /// # Safety
+    /// The runs are within the tensor, `line` is valid for a run's elements. No element is asked for twice.
+    unsafe fn fold_across(&self, fold: Fold, runs: Runs, line: *mut f32) -> usize;
     /// Whether the tensor has memory, which something else reads as well.
     fn is_stored(&self) -> bool;
     /// What computing all elements takes, about, on one thread.

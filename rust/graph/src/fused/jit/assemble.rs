@@ -1,4 +1,5 @@
-//! From straight-line code to a loop of machine code: `fn(turns, pointers, pool)`.
+//! From straight-line code to loops of machine code, over rows and a row's elements:
+//! `fn(elements, pointers, pool, rows, steps)`.
 
 use iced_x86::code_asm::*;
 use iced_x86::{Code as Encoding, IcedError, Instruction, MemoryOperand, Register};
@@ -16,10 +17,10 @@ pub fn width(level: Level) -> usize {
 const VECTORS_WIDE: usize = 32;
 const VECTORS_NARROW: usize = 16;
 const MASKS: [AsmRegisterK; 8] = [k0, k1, k2, k3, k4, k5, k6, k7];
-/// Registers that keep pointers through the loop, the callee's own last; further pointers are read again in
-/// each turn.
-const POINTERS: [AsmRegister64; 8] = [r8, r9, r10, r11, rbx, r12, r13, r14];
-const CALLERS: usize = 4;
+/// Registers that keep pointers through the loops; further pointers are read again in each turn.
+const POINTERS: [AsmRegister64; 8] = [r9, r10, r11, rbx, r12, r13, r14, r15];
+/// Those of the registers here that are the caller's.
+const SAVED: [AsmRegister64; 6] = [rbx, rbp, r12, r13, r14, r15];
 /// The last vector register is for the encoder's own use.
 const OWN: usize = 1;
 
@@ -62,41 +63,54 @@ struct Assembler<'a> {
 type Emitted = Result<(), IcedError>;
 
 impl Assembler<'_> {
-    // Arguments (System V): rdi is the number of turns, rsi the pointers, rdx the constants; rcx counts elements.
+    // Arguments (System V): rdi is the number of a row's elements, rsi the pointers, rdx the constants, rcx the
+    // rows (then in rbp), r8 the bytes of each pointer from row to row. rcx counts elements.
     fn emit(&mut self) -> Result<Vec<u8>, IcedError> {
-        let pointers = &POINTERS[..self.slots().min(POINTERS.len())];
-        let saved = pointers.get(CALLERS..).unwrap_or(&[]);
-        for &register in saved {
+        for register in SAVED {
             self.asm.push(register)?;
         }
-        for (slot, &pointer) in pointers.iter().enumerate() {
+        let slots = self.slots();
+        for (slot, &pointer) in POINTERS.iter().enumerate().take(slots) {
             self.asm.mov(pointer, qword_ptr(rsi + 8 * slot))?;
         }
         for (number, id) in self.allocation.kept.clone().into_iter().enumerate() {
             let (to, from) = (self.register(id), self.constant(number));
             self.constant_to(to, from)?;
         }
+        self.asm.mov(rbp, rcx)?;
+        let (mut row, mut turn, mut end) = (self.asm.create_label(), self.asm.create_label(), self.asm.create_label());
+        self.asm.set_label(&mut row)?;
         for id in self.allocation.before.clone() {
             self.op(id)?;
         }
         self.asm.xor(ecx, ecx)?;
-        let mut turn = self.asm.create_label();
         self.asm.set_label(&mut turn)?;
         for id in self.allocation.inside.clone() {
             self.op(id)?;
         }
-        let elements = self.vectors * self.width();
-        self.asm.add(rcx, elements as i32)?;
-        self.asm.dec(rdi)?;
-        self.asm.jnz(turn)?;
+        self.asm.add(rcx, (self.vectors * self.width()) as i32)?;
+        self.asm.cmp(rcx, rdi)?;
+        self.asm.jb(turn)?;
         for id in self.allocation.before.clone() {
             if let Op::Accumulator(slot, number) = self.code.ops[id] {
                 let (to, from) = (self.accumulator(slot, number)?, self.register(id));
                 self.add(Instruction::with2(self.of(encodings::STORE), to, from)?)?;
             }
         }
+        self.asm.dec(rbp)?;
+        self.asm.jz(end)?;
+        for slot in 0..slots {
+            if let Some(&pointer) = POINTERS.get(slot) {
+                self.asm.add(pointer, qword_ptr(r8 + 8 * slot))?;
+            } else {
+                self.asm.mov(rax, qword_ptr(r8 + 8 * slot))?;
+                self.asm.add(qword_ptr(rsi + 8 * slot), rax)?;
+            }
+        }
+        self.asm.jmp(row)?;
+        self.asm.set_label(&mut end)?;
         self.asm.vzeroupper()?;
-        for &register in saved.iter().rev() {
+        for register in SAVED.into_iter().rev() {
             self.asm.pop(register)?;
         }
         self.asm.ret()?;

@@ -42,7 +42,7 @@ pub struct Machine {
     pages: Pages,
     pool: Vec<Line>,
     pub level: Level,
-    /// The values whose blocks it is called with; then comes, where it folds, the memory of its lanes.
+    /// The values whose blocks it is called with; then comes, where it folds, what it folds into.
     pub slots: Vec<(ValueId, Use)>,
     /// Vectors of a turn.
     vectors: usize,
@@ -54,23 +54,27 @@ impl Machine {
         self.vectors * assemble::width(self.level)
     }
 
+    /// Runs rows of so many elements; from row to row, pointers move by the bytes of `steps`. They may have moved
+    /// afterwards.
+    ///
     /// # Safety
-    /// `blocks` are the slots' blocks, of `turns * width` elements at least, and the lanes, if it folds; there
-    /// is a turn; the CPU has the level.
+    /// `pointers` are the slots' memory and what it folds into, if it does; they are valid for whole turns, of
+    /// which a row has one at least, and for a row or more; the CPU has the level.
     #[cfg(target_arch = "x86_64")]
-    pub unsafe fn run(&self, turns: usize, blocks: &[*mut u8]) {
+    pub unsafe fn run(&self, elements: usize, pointers: &mut [*mut u8], rows: usize, steps: &[isize]) {
+        debug_assert!(rows == 1 || steps.len() == pointers.len());
+        type Function = unsafe extern "sysv64" fn(usize, *mut *mut u8, *const Line, usize, *const isize);
         // SAFETY: `assemble` made this function for these arguments.
         unsafe {
-            let code: unsafe extern "sysv64" fn(usize, *const *mut u8, *const Line) =
-                std::mem::transmute(self.pages.start());
-            code(turns, blocks.as_ptr(), self.pool.as_ptr());
+            let code: Function = std::mem::transmute(self.pages.start());
+            code(elements, pointers.as_mut_ptr(), self.pool.as_ptr(), rows, steps.as_ptr());
         }
     }
 
     /// # Safety
     /// Never called: there is no machine code for another architecture.
     #[cfg(not(target_arch = "x86_64"))]
-    pub unsafe fn run(&self, _turns: usize, _blocks: &[*mut u8]) {}
+    pub unsafe fn run(&self, _elements: usize, _pointers: &mut [*mut u8], _rows: usize, _steps: &[isize]) {}
 }
 
 /// Whether there may be machine code for this level.
@@ -126,30 +130,51 @@ pub fn compile(
         })
 }
 
-/// Machine code that makes `value` by `steps` and folds it into [`LANES`] lanes.
+/// What elements side by side are folded into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Lanes, in turns.
+    Along,
+    /// Elements side by side.
+    Across,
+}
+
+/// Machine code that makes `value` by `steps` and folds it into [`LANES`] lanes, or into a line.
 pub fn compile_fold(
     fused: &Fused,
     steps: &[&Step],
     level: Level,
     is_uniform: impl Fn(ValueId) -> bool,
     (fold, value): (Fold, ValueId),
+    direction: Direction,
 ) -> Option<Machine> {
-    let vectors = LANES / assemble::width(level);
-    // Vector by vector, registers go further.
-    [true, false].into_iter().find_map(|in_turns| {
+    let all = LANES / assemble::width(level);
+    // Vector by vector, registers go further; lanes need them all.
+    let ways = match direction {
+        Direction::Along => [(all, true), (all, false)],
+        Direction::Across => [(all, true), (1, false)],
+    };
+    ways.into_iter().find_map(|(vectors, in_turns)| {
         let mut code = Code::new(level == Level::Avx512);
         code.in_turns = in_turns;
         let mut slots = Vec::new();
         for number in 0..vectors {
             let ids = vector(fused, steps, &mut code, &mut slots, number, &is_uniform, |_| false)?;
-            let lanes = code.push(Op::Accumulator(slots.len(), number));
+            let slot = slots.len();
+            let lanes = code.push(match direction {
+                Direction::Along => Op::Accumulator(slot, number),
+                Direction::Across => Op::Load(slot, number),
+            });
             let element = *ids.get(&value)?;
             let next = match fold {
                 Fold::Add => code.add(lanes, element),
                 Fold::Max => code.max(lanes, element),
                 Fold::Min => code.min(lanes, element),
             };
-            code.push(Op::Keep(lanes, next));
+            code.push(match direction {
+                Direction::Along => Op::Keep(lanes, next),
+                Direction::Across => Op::Store(slot, number, next),
+            });
         }
         machine(code, slots, vectors, level)
     })
