@@ -27,7 +27,8 @@ REDUCTIONS: dict[str, Callable] = {
 
 
 def arm(function: Callable, backend: str | None, device: str, inputs: list[torch.Tensor]) -> Arm:
-    moved = [tensor.to(device) for tensor in inputs]
+    # Tensors of its own, so that no arm finds in the cache what another has read.
+    moved = [tensor.to(device, copy=True) for tensor in inputs]
     run = function if backend is None else torch.compile(function, backend=backend, dynamic=False)
     return lambda: run(*moved)
 

@@ -89,14 +89,16 @@ fn a_reduction_of_a_chain_has_the_bits_of_one_of_memory() {
 
 #[test]
 fn sums_and_extremes_of_what_machine_code_computes_are_folded_by_it() {
-    let has_fold = |chain, op| {
-        let mut program = capture(chain, op, &[300, 700], &[300, 1], false);
+    let has_fold_to = |chain, op, kept: &[i64]| {
+        let mut program = capture(chain, op, &[300, 700], kept, false);
         passes::optimise(&mut program);
         let Kernel::Reduced(reduced) = &program.instructions[0].kernel else { panic!("not joined") };
         reduced.fused.ready().is_some_and(|ready| ready.folding.is_some())
     };
+    let has_fold = |chain, op| has_fold_to(chain, op, &[300, 1]);
     for level in Level::available().filter(|&level| level != Level::Scalar) {
         isa::at(level, || {
+            assert!(has_fold_to(Op::neg, Op::sum, &[1, 700]) && has_fold_to(Op::exp, Op::amax, &[1, 1]));
             assert!(has_fold(Op::neg, Op::sum) && has_fold(Op::relu, Op::mean));
             assert!(has_fold(Op::abs, Op::amax) && has_fold(Op::neg, Op::amin));
             assert!(has_fold(Op::tanh, Op::sum));

@@ -88,7 +88,7 @@ fn a_softmax_written_by_hand_runs_in_tiles() {
 b0: 844004 bytes, input 0
 b7: 844004 bytes, output 0
 b7:float32[301, 701]/[701, 1] = fused[amax+sub+exp+sum+div](b0:float32[301, 701]/[701, 1]) \
-{ 23 of 301 rows at a time:
+{ 46 of 301 rows at a time:
     b1:float32[301, 1]/[1, 1] = amax(b0:float32[301, 701]/[701, 1]) ints [6, 1] floats [1.0]
     b3:float32[301, 701]/[701, 1] = fused[sub+exp](b0:float32[301, 701]/[701, 1], b1:float32[301, 701]/[1, 0]) \
 { v0 = operand 1; v1 = operand 2; v2 = sub(v0, v1) [1.0]; v3 = exp(v2) [1.0]; operand 0 = v3 }
@@ -99,6 +99,30 @@ b7:float32[301, 701]/[701, 1] = fused[amax+sub+exp+sum+div](b0:float32[301, 701]
 arena: 0 bytes
 ";
     assert_eq!(after.text(), expected);
+}
+
+#[test]
+fn a_reduction_in_a_tile_computes_what_it_reads() {
+    // x / sqrt(sum(x * x)): the squares have no memory, not even a tile's.
+    let program = capture(5, &[0], &[4], || {
+        apply(Op::mul, &[flat(1), flat(0), flat(0)]);
+        apply(Op::sum, &[column(2), matrix(1)]);
+        apply(Op::sqrt, &[column(3), column(2)]);
+        apply(Op::div, &[matrix(4), matrix(0), spread(3)]);
+    });
+    let after = optimised(&program);
+    assert_eq!(names(&after), ["fused[mul+sum+sqrt+div]"]);
+    let text = after.text();
+    assert!(text.contains("= fused[mul+sum](") && text.contains("; sum of operand 0 }"), "{text}");
+    assert!(!text.contains("b1:"), "{text}");
+    // What something else reads as well is stored once, and reduced from there.
+    let program = capture(5, &[0], &[4], || {
+        apply(Op::mul, &[flat(1), flat(0), flat(0)]);
+        apply(Op::sum, &[column(2), matrix(1)]);
+        apply(Op::div, &[matrix(4), matrix(1), spread(2)]);
+    });
+    let text = optimised(&program).text();
+    assert!(text.contains("= fused[mul](") && text.contains("= sum(b1:"), "{text}");
 }
 
 #[test]

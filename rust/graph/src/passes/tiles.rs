@@ -11,7 +11,7 @@ use crate::program::{BufferId, Instruction, Kernel, Operand, Place, Program};
 use crate::tiled::{Local, Part, Tiled};
 
 /// Elements of the widest instruction in a tile: with some of them the second-level cache is not full.
-const TILE: usize = 16 * 1024;
+const TILE: usize = 32 * 1024;
 /// Wider rows are not worth it.
 const MAX_WIDTH: usize = 128 * 1024;
 /// Below this many bytes, all is in the cache anyway.
