@@ -185,3 +185,59 @@ fn elementary_functions_have_the_bits_of_block_loops_everywhere() {
         }
     }
 }
+
+/// Matrices, rows and columns spread over them, and masks of all three: more operands than there are registers for
+/// their addresses. Rows are whole turns, or not, or shorter than machine code takes them by themselves.
+#[test]
+fn rows_and_columns_spread_over_a_matrix_are_read_in_place() {
+    const INPUTS: usize = 11;
+    const ROWS: i64 = 37;
+    for width in [96, 100, 64, 40, 1056] {
+        let count = (ROWS * width) as usize;
+        let sizes: &'static [i64] = vec![ROWS, width].leak();
+        let strides: [&'static [i64]; 3] = [vec![width, 1].leak(), &[0, 1], &[1, 0]];
+        let view = |block: usize, dtype| {
+            let strides = if block < INPUTS { strides[block % 3] } else { strides[0] };
+            captured::view(block, dtype, sizes, strides)
+        };
+        captured::begin(3 * INPUTS, 4 * count);
+        // Inputs 8 to 10 are masks; what is summed is chosen by one of them in turns.
+        let mut sum = 0;
+        for input in 1..8 {
+            let (product, chosen) = (INPUTS + input, 2 * INPUTS + input);
+            let mask = 8 + input % 3;
+            launch(
+                Op::mul.row(),
+                &[view(product, DType::F32), view(input, DType::F32), view(sum, DType::F32)],
+                DType::F32,
+            );
+            let views =
+                [chosen, product, mask].map(|block| view(block, if block == mask { DType::Bool } else { DType::F32 }));
+            launch(Op::masked_fill.row(), &views, DType::F32);
+            sum = chosen;
+        }
+        let mut plain = captured::finish(&(0..INPUTS).collect::<Vec<_>>(), &[sum]);
+        let recorded = plain.clone();
+        plan::run(&mut plain);
+        let value = |input: usize, at: usize| match input {
+            // Four bytes of zero or one.
+            8.. => f32::from_bits((at as u32).wrapping_mul(0x9e37_79b9) >> 3 & 0x0101_0101),
+            _ => HOSTILE[(at * (2 * input + 1) + at / 16) % 16],
+        };
+        let inputs: Vec<Vec<f32>> = (0..INPUTS).map(|input| (0..count).map(|at| value(input, at)).collect()).collect();
+        let run = |program: &Program| -> Vec<u32> {
+            let outputs = captured::execute(program, &inputs, count).unwrap();
+            let bits = |value: &f32| if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() };
+            outputs.iter().flatten().map(bits).collect()
+        };
+        for level in Level::available() {
+            isa::at(level, || {
+                let mut fused = recorded.clone();
+                passes::fuse::run(&mut fused);
+                assert!(fused.instructions.len() <= 2, "{} kernels", fused.instructions.len());
+                plan::run(&mut fused);
+                assert!(run(&fused) == run(&plain), "rows of {width} at {}", level.name());
+            });
+        }
+    }
+}
