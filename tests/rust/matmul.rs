@@ -84,8 +84,9 @@ fn every_dtype_and_layout() {
 }
 
 #[test]
-fn products_of_many_cells() {
-    for (m, n, k) in [(193, 257, 131), (1, 1031, 300), (1031, 1, 300), (9, 2050, 700)] {
+fn products_of_many_cells_and_outer_products() {
+    let outer = [(512, 512, 1), (701, 1031, 1), (13, 3, 1), (67, 259, 8)];
+    for (m, n, k) in [(193, 257, 131), (1, 1031, 300), (1031, 1, 300), (9, 2050, 700)].into_iter().chain(outer) {
         let a = tensor::<f32>(&[m, k], 1);
         let b = tensor::<f32>(&[k, n], 2);
         let expected = product(&doubles(&a), &doubles(&b), m as usize, n as usize, k as usize);

@@ -1,6 +1,8 @@
 //! The product of small matrices: nothing is copied (save a transposed `b`), a tile of the output
 //! stays in registers while rows of `b` and elements of `a` stream past from where they lie.
 
+use std::ops::Range;
+
 use super::{Matrix, blocked};
 use crate::error::Result;
 use crate::isa::Level;
@@ -9,10 +11,14 @@ use crate::scratch::Scratch;
 
 /// The most multiply-adds: beyond, the rows of `b` no longer stay in the first-level cache.
 const WORTH: usize = 1 << 18;
+/// The rows of `b` up to which the output's rows are written one after another, some at a time, as `b` stays in
+/// the cache: there is then little else to do than to write. In strips, rows that lie a power of two apart would
+/// drive each other out of the cache.
+const THIN: usize = 8;
 
 /// Whether a product is small enough.
 pub fn is_worth<T: Copy>(out: &Matrix<T>, a: &Matrix<T>) -> bool {
-    out.rows * out.cols * a.cols <= WORTH
+    out.rows * out.cols * a.cols <= WORTH || a.cols == 1
 }
 
 /// See [`super::cell::Multiply::multiply`].
@@ -63,6 +69,17 @@ impl<T: Real> Product<T> {
     /// The CPU has the level of `L`; the matrices are valid, rows of the output and of `b` dense.
     #[inline(always)]
     unsafe fn strips<L: Lanes<Elem = T>>(&self) {
+        let band = if self.b.rows <= THIN { 8 } else { self.out.rows.max(1) };
+        for row in (0..self.out.rows).step_by(band) {
+            // SAFETY: the rows are the output's.
+            unsafe { self.band::<L>(row..(row + band).min(self.out.rows)) };
+        }
+    }
+
+    /// # Safety
+    /// As for `strips`; the rows are within the output.
+    #[inline(always)]
+    unsafe fn band<L: Lanes<Elem = T>>(&self, rows: Range<usize>) {
         let vectors = self.out.cols.div_ceil(L::WIDTH);
         let strips = vectors.div_ceil(3);
         let mut done = 0;
@@ -72,9 +89,9 @@ impl<T: Real> Product<T> {
             // SAFETY: the strip is within the output.
             unsafe {
                 match width {
-                    1 => self.strip::<L, 1>(done * L::WIDTH),
-                    2 => self.strip::<L, 2>(done * L::WIDTH),
-                    _ => self.strip::<L, 3>(done * L::WIDTH),
+                    1 => self.strip::<L, 1>(rows.clone(), done * L::WIDTH),
+                    2 => self.strip::<L, 2>(rows.clone(), done * L::WIDTH),
+                    _ => self.strip::<L, 3>(rows.clone(), done * L::WIDTH),
                 }
             }
             done += width;
@@ -82,16 +99,15 @@ impl<T: Real> Product<T> {
     }
 
     /// # Safety
-    /// As for `strips`; `VECTORS` vectors from column `col`, the last of which may be partly outside.
+    /// As for `band`; `VECTORS` vectors from column `col`, the last of which may be partly outside.
     #[inline(always)]
-    unsafe fn strip<L: Lanes<Elem = T>, const VECTORS: usize>(&self, col: usize) {
+    unsafe fn strip<L: Lanes<Elem = T>, const VECTORS: usize>(&self, rows: Range<usize>, col: usize) {
         let last = (self.out.cols - col - (VECTORS - 1) * L::WIDTH).min(L::WIDTH);
-        let mut row = 0;
-        while row < self.out.rows {
-            let rows = self.out.rows - row;
+        let mut row = rows.start;
+        while row < rows.end {
             // SAFETY: the tile's rows and columns that are written exist.
             unsafe {
-                let tall = L::REGISTERS >= 32 && rows > 4;
+                let tall = L::REGISTERS >= 32 && rows.end - row > 4;
                 match (tall, last == L::WIDTH) {
                     (true, true) => self.tile::<L, 8, VECTORS, true>(row, col, last),
                     (true, false) => self.tile::<L, 8, VECTORS, false>(row, col, last),
