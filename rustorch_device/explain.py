@@ -77,6 +77,11 @@ class Explanation:
         programs = [program for graph in self.graphs for program in graph.programs]
         return max((program.peak_bytes for program in programs), default=0)
 
+    @property
+    def freed_bytes(self) -> int:
+        """Bytes of arguments that programs let go of before their end: mostly what a forward pass has saved."""
+        return sum(program.freed_bytes for graph in self.graphs for program in graph.programs)
+
     def text(self) -> str:
         """The programs, instruction by instruction."""
         return "\n".join(program.text() for graph in self.graphs for program in graph.programs)
@@ -124,7 +129,8 @@ class Explanation:
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         lines.append(f"{self.coverage:.0%} of the nodes that compute run in Rust")
         lines.append(f"moved: {_mebibytes(self.moved_bytes)}; the passes saved {_mebibytes(self.saved_bytes)}")
-        lines.append(f"at most {_mebibytes(self.peak_bytes)} of intermediates and results at once")
+        held = f"at most {_mebibytes(self.peak_bytes)} of intermediates and results at once"
+        lines.append(f"{held}; {_mebibytes(self.freed_bytes)} of arguments freed on the way")
         lines.append("first call: " + ", ".join(f"{name} {1e3 * spent:.1f} ms" for name, spent in self.seconds.items()))
         lines += [f"{kernel} x{count}" for kernel, count in Counter(self.fused).most_common()]
         eager = Counter((node.target, node.reason) for node in self.not_native)

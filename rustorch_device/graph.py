@@ -156,6 +156,8 @@ class Plan:
     """An imported graph."""
 
     steps: list[ProgramStep | EagerStep]
+    #: How many arguments there are; they are the first slots.
+    arguments: int
     #: The slots after the arguments: constants of the graph, and None for what steps make.
     tail: list[Any]
     #: Arguments that are numbers (sizes); the plan holds for these values.
@@ -164,10 +166,15 @@ class Plan:
     results: list[tuple[Any, bool]]
 
     def __post_init__(self) -> None:
+        #: The program that gives the graph's results all by itself.
         self.single: _C.Program | None = None
         if len(self.steps) == 1 and isinstance(self.steps[0], ProgramStep) and not self.numbers:
             step = self.steps[0]
-            if [Slot(index) for index in step.results] == [result for result, _ in self.results]:
+            places = {slot: number for number, slot in enumerate(step.results)}
+            places |= {slot: ~slot for slot in range(self.arguments)}
+            given = [result for result, _ in self.results]
+            if all(result is None or (isinstance(result, Slot) and result.index in places) for result in given):
+                step.program.arrange([None if result is None else places[result.index] for result in given])
                 self.single = step.program
 
     def run(self, arguments: list[Any]) -> list[Any] | None:
@@ -177,10 +184,9 @@ class Plan:
             return self.single.run(arguments)
         if any(arguments[index] != value for index, value in self.numbers):
             return None
-        count = len(arguments)
         arguments += self.tail
         if not all(step.run(arguments) for step in self.steps):
-            del arguments[count:]
+            del arguments[self.arguments :]
             return None
         return self.collect(arguments)
 
@@ -252,7 +258,7 @@ class Importer:
             for value in outputs  # type: ignore[union-attr]
         ]
         tail = [self.constants.get(index) for index in range(self.arguments, len(self.nodes))]
-        plan = Plan(self.steps, tail, list(self.numbers.items()), results)
+        plan = Plan(self.steps, self.arguments, tail, list(self.numbers.items()), results)
         seconds = self.report.seconds
         seconds["capture"] = time.perf_counter() - started - seconds["passes"] - seconds["first run"]
         self._log()

@@ -71,6 +71,9 @@ Program::Program(rust::Box<ffi::Program> program, std::vector<Argument> argument
   for (Argument& argument : arguments_) {
     argument.given_up = argument.given_up && !wanted[argument.storage];
   }
+  for (size_t index = 0; index < results_.size(); ++index) {
+    order_.emplace_back(static_cast<int64_t>(index));
+  }
 }
 
 bool Program::gather(const py::list& given, Tensors& tensors, Addresses& storages) const {
@@ -119,26 +122,50 @@ bool Program::gather(const py::list& given, Tensors& tensors, Addresses& storage
 // storage, unlike a tensor, is let go without the GIL.
 Program::Storages Program::take(const py::list& given, const Tensors& tensors) const {
   Storages taken(first_of_storage_.size());
+  size_t bytes = 0;
   for (size_t index = 0; index < arguments_.size(); ++index) {
     const Argument& argument = arguments_[index];
     if (argument.given_up) {
       const auto position = static_cast<Py_ssize_t>(*argument.position);
       if (Py_REFCNT(PyList_GET_ITEM(given.ptr(), position)) == 1) {
-        taken[argument.storage] = tensors[index]->storage();
+        if (!taken[argument.storage]) {
+          taken[argument.storage] = tensors[index]->storage();
+          bytes += argument.storage_bytes;
+        }
         PyList_SetItem(given.ptr(), position, py::none().release().ptr());
       }
     }
   }
+  freed_bytes_.store(bytes, std::memory_order_relaxed);
   return taken;
 }
 
-std::optional<std::vector<at::Tensor>> Program::run(const py::list& arguments) const {
+py::object Program::run(const py::list& arguments) const {
   Tensors tensors;
   Addresses inputs;
   if (!gather(arguments, tensors, inputs)) {
-    return std::nullopt;
+    return py::none();
   }
   Storages taken = take(arguments, tensors);
+  const std::vector<at::Tensor> results = execute(tensors, inputs, taken);
+  py::list list(order_.size());
+  for (size_t index = 0; index < order_.size(); ++index) {
+    PyObject* object = Py_None;
+    if (!order_[index].has_value()) {
+      Py_INCREF(object);
+    } else if (const int64_t from = *order_[index]; from < 0) {
+      object = PyList_GET_ITEM(arguments.ptr(), static_cast<Py_ssize_t>(~from));
+      Py_INCREF(object);
+    } else {
+      object = THPVariable_Wrap(results[static_cast<size_t>(from)]);
+    }
+    PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(index), object);
+  }
+  return std::move(list);
+}
+
+// Runs the program without the GIL, and bumps the versions of what it writes.
+std::vector<at::Tensor> Program::execute(const Tensors& tensors, Addresses& inputs, Storages& taken) const {
   const py::gil_scoped_release unlocked;
   RECORD_FUNCTION("rustorch::program", c10::ArrayRef<const c10::IValue>{});
   Addresses outputs(result_bytes_.size());
@@ -336,6 +363,8 @@ void bind_graph(py::module_& module) {
       .def("run", &Program::run, py::arg("arguments"),
            "Runs on a list of arguments; None where one differs from what was captured. What is given up is "
            "None in the list afterwards, where nothing else holds it.")
+      .def("arrange", &Program::arrange, py::arg("order"),
+           "Makes `run` give, one by one: a result of that number, the argument at `~position`, or None.")
       .def("text", &Program::text, "Buffers and instructions, a line each.")
       .def("captured_text", &Program::captured_text, "The same before the passes, where it was kept.")
       .def("dot", &Program::dot, py::arg("name"), "Nodes and edges in Graphviz's language.")
@@ -346,6 +375,8 @@ void bind_graph(py::module_& module) {
                              "The most that a run holds of intermediates at once.")
       .def_property_readonly("peak_bytes", &Program::peak_bytes,
                              "The most that a run holds of intermediates and results at once.")
+      .def_property_readonly("freed_bytes", &Program::freed_bytes,
+                             "Bytes of arguments that the last run let go of.")
       .def_property_readonly("instructions", &Program::instructions, "How many kernels a run launches.");
   module.def("capture_begin", &begin, "Begins a capture on this thread.");
   module.def("capture_abandon", &abandon, "Ends the capture without a program.");

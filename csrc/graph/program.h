@@ -5,6 +5,7 @@
 #include <c10/util/SmallVector.h>
 #include <torch/extension.h>
 
+#include <atomic>
 #include <optional>
 #include <vector>
 
@@ -47,9 +48,12 @@ class Program {
   Program(rust::Box<ffi::Program> program, std::vector<Argument> arguments, std::vector<Result> results,
           std::vector<size_t> result_bytes);
 
-  // The results, or None where an argument differs from what was captured. Takes the arguments that are
-  // given up out of the list, and lets go of each when the program has done with it.
-  std::optional<std::vector<at::Tensor>> run(const py::list& arguments) const;
+  // The list of results, or None where an argument differs from what was captured. Takes the arguments that
+  // are given up out of the list, and lets go of each when the program has done with it.
+  py::object run(const py::list& arguments) const;
+  // Makes `run` give a graph's own results: of each the number of a program's result, `~position` for an
+  // argument as it is, or None.
+  void arrange(std::vector<std::optional<int64_t>> order) { order_ = std::move(order); }
 
   std::string text() const;
   // The program before the passes; empty where it was not kept.
@@ -62,6 +66,8 @@ class Program {
   // The most that a run holds at once: of intermediates, and of them and results.
   size_t intermediate_bytes() const { return program_->peaks()[0]; }
   size_t peak_bytes() const { return program_->peaks()[1]; }
+  // Bytes of arguments that the last run let go of.
+  size_t freed_bytes() const { return freed_bytes_.load(std::memory_order_relaxed); }
   size_t instructions() const { return program_->instruction_count(); }
 
  private:
@@ -73,6 +79,7 @@ class Program {
 
   bool gather(const py::list& arguments, Tensors& tensors, Addresses& storages) const;
   Storages take(const py::list& arguments, const Tensors& tensors) const;
+  std::vector<at::Tensor> execute(const Tensors& tensors, Addresses& inputs, Storages& taken) const;
 
   rust::Box<ffi::Program> program_;
   std::vector<Argument> arguments_;
@@ -84,6 +91,8 @@ class Program {
   std::vector<size_t> written_;
   // Which input storage is the state of the CPU's generator, if the program draws from it.
   std::optional<size_t> generator_;
+  std::vector<std::optional<int64_t>> order_;
+  mutable std::atomic<size_t> freed_bytes_{0};
 };
 
 void bind_graph(py::module_& module);
