@@ -36,12 +36,12 @@ pub fn multiply<T: Real>(
     run_at(level, Product { out: *out, a: *a, b: *b, alpha, accumulate })
 }
 
-struct Product<T> {
-    out: Matrix<T>,
-    a: Matrix<T>,
-    b: Matrix<T>,
-    alpha: T,
-    accumulate: bool,
+pub struct Product<T> {
+    pub out: Matrix<T>,
+    pub a: Matrix<T>,
+    pub b: Matrix<T>,
+    pub alpha: T,
+    pub accumulate: bool,
 }
 
 impl<T: Real> Kernel<T> for Product<T> {
@@ -68,7 +68,7 @@ impl<T: Real> Product<T> {
     /// # Safety
     /// The CPU has the level of `L`; the matrices are valid, rows of the output and of `b` dense.
     #[inline(always)]
-    unsafe fn strips<L: Lanes<Elem = T>>(&self) {
+    pub unsafe fn strips<L: Lanes<Elem = T>>(&self) {
         let band = if self.b.rows <= THIN { 8 } else { self.out.rows.max(1) };
         for row in (0..self.out.rows).step_by(band) {
             // SAFETY: the rows are the output's.

@@ -8,8 +8,11 @@ mod blocked;
 mod cell;
 #[allow(clippy::needless_range_loop, reason = "as above")]
 mod direct;
+mod packed;
 mod plain;
 mod vector;
+
+pub(crate) use packed::Packed;
 
 use crate::convert::{Compute, Stored};
 use crate::dtype::DType;

@@ -50,6 +50,12 @@ pub fn product(written: &[View<'_>], read: &[View<'_>], _: &Attrs<'_>) -> u64 {
     2 * written.first().map_or(0, numel) * inner(a, a.rank().saturating_sub(1))
 }
 
+/// A product of each row's state with the recurrent weight, which is read first.
+pub fn recur(written: &[View<'_>], read: &[View<'_>], _: &Attrs<'_>) -> u64 {
+    let [rows @ .., _] = written[0].sizes() else { return 0 };
+    2 * rows.iter().product::<i64>() as u64 * numel(&read[0])
+}
+
 /// A multiplication and an addition for each weight under each position of the convolution's output.
 fn taps(output: &View<'_>, weight: &View<'_>) -> u64 {
     2 * numel(output) * inner(weight, 1)

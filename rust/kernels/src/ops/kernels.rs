@@ -55,6 +55,22 @@ macro_rules! with_kernels {
         gru_cell = crate::rnn::gru_cell, outputs 2, flops once;
         /// `[grad_input_gates, grad_hidden_gates, grad_hx, grad_hy, saved]`.
         gru_cell_backward = crate::rnn::gru_cell_backward, outputs 3, flops once;
+        // Layers: all steps of a sequence. What has a row for each step and sample is `[steps, batch,
+        // width]`, or `[rows, width]` with the steps' rows one after another. Ints `[reverse, the
+        // batch's size at each step (never growing)]`.
+        /// `[out, hy, cy, saved, weight_hh, hx, cx, input_bias?, hidden_bias?]`; saved holds the input's
+        /// part of the four gates, and is left with the activations and, after them, the cell's states.
+        lstm_layer = crate::rnn::lstm_layer, outputs 4, flops recur;
+        /// `[grad_gates, previous, grad_hx, grad_cx, weight_hh, grad_out?, grad_hy?, grad_cy?, saved, out, hx,
+        /// cx]`; previous are the states that each step began with.
+        lstm_layer_backward = crate::rnn::lstm_layer_backward, outputs 4, flops recur;
+        /// `[out, hy, saved, weight_hh, hx, bias?]`; saved holds the input's part of the three gates, and is
+        /// left with reset, update, candidate and the hidden part of the candidate. The bias has four
+        /// parts as well: the last is the candidate's hidden part's.
+        gru_layer = crate::rnn::gru_layer, outputs 3, flops recur;
+        /// `[grad_input_gates, grad_hidden_gates, previous, grad_hx, weight_hh, grad_out?, grad_hy?, saved, out,
+        /// hx]`.
+        gru_layer_backward = crate::rnn::gru_layer_backward, outputs 4, flops recur;
 
         /// Concatenates: `[out, inputs...]`, ints `[dim]`; inputs are cast to `out`'s dtype.
         cat = crate::cat::launch, outputs 1;
