@@ -3,6 +3,7 @@
 mod support;
 
 use rustorch_kernels::ops::Op;
+use rustorch_kernels::view::View;
 use support::{Item, Tensor, assert_close, at_every_level, noise, run};
 
 /// (kernel, stride, padding, dilation), each (height, width).
@@ -49,7 +50,7 @@ fn taps(sizes: &[i64], geometry: &Geometry, mut tap: impl FnMut(usize, usize, i6
     [n, c, oh, ow]
 }
 
-const SHAPES: [([i64; 4], Geometry); 7] = [
+const SHAPES: [([i64; 4], Geometry); 15] = [
     ([2, 3, 8, 10], [2, 2, 2, 2, 0, 0, 1, 1]),
     ([1, 37, 13, 11], [3, 3, 2, 2, 1, 1, 1, 1]),
     ([2, 5, 9, 300], [3, 3, 1, 1, 1, 1, 1, 1]),
@@ -57,6 +58,15 @@ const SHAPES: [([i64; 4], Geometry); 7] = [
     ([2, 140, 4, 4], [4, 4, 4, 4, 0, 0, 1, 1]),
     ([1, 1, 1, 1], [1, 1, 1, 1, 0, 0, 1, 1]),
     ([0, 3, 4, 4], [2, 2, 2, 2, 0, 0, 1, 1]),
+    // Along rows, in lanes: rows of every length that lanes are cut for, with padding and without.
+    ([3, 2, 25, 26], [2, 2, 2, 2, 0, 0, 1, 1]),
+    ([1, 2, 7, 71], [3, 3, 2, 2, 1, 1, 1, 1]),
+    ([2, 3, 7, 5], [3, 3, 2, 2, 1, 1, 1, 1]),
+    ([1, 2, 3, 3], [3, 3, 1, 1, 1, 1, 1, 1]),
+    ([1, 2, 6, 38], [3, 3, 2, 1, 0, 0, 2, 1]),
+    ([2, 1, 5, 18], [1, 2, 1, 2, 0, 1, 1, 1]),
+    ([1, 2, 4, 1], [2, 3, 2, 1, 1, 1, 1, 1]),
+    ([1, 1, 2, 2], [2, 2, 2, 2, 1, 1, 1, 1]),
 ];
 
 #[test]
@@ -208,6 +218,32 @@ fn halves_and_integers() {
     run(Op::max_pool2d, &[out.view(), indices.view(), input.view()], &geometry, &[]).unwrap();
     assert_eq!(out.values(), [0, -2, -8, -10]);
     assert_eq!(indices.values(), [0, 2, 8, 10]);
+}
+
+#[test]
+fn rows_of_other_dtypes() {
+    let geometry = [3, 3, 2, 2, 1, 1, 1, 1];
+    let sizes = [2, 3, 9, 41];
+    let input = images(&sizes, 7);
+    let out_sizes = [2, 3, 5, 21];
+    let pooled = |out: &View<'_>, input: &View<'_>| {
+        let indices = Tensor::<i64>::zeros(&out_sizes);
+        run(Op::max_pool2d, &[*out, indices.view(), *input], &geometry, &[]).unwrap();
+        indices.values()
+    };
+    let out = Tensor::<f32>::zeros(&out_sizes);
+    let positions = pooled(&out.view(), &input.view());
+    // The values are whole numbers, which every type has.
+    at_every_level(|_| {
+        let double = Tensor::<f64>::zeros(&out_sizes);
+        let from = Tensor::<f64>::new(&sizes, |at| input.data[at].into());
+        assert_eq!(pooled(&double.view(), &from.view()), positions);
+        assert_eq!(double.values(), to_f64(&out));
+        let half = Tensor::<half::bf16>::zeros(&out_sizes);
+        let from = Tensor::<half::bf16>::new(&sizes, |at| half::bf16::from_f32(input.data[at]));
+        assert_eq!(pooled(&half.view(), &from.view()), positions);
+        assert_eq!(half.values().iter().map(|value| value.to_f64()).collect::<Vec<_>>(), to_f64(&out));
+    });
 }
 
 #[test]

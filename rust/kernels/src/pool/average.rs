@@ -11,10 +11,13 @@ use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::copy::Cast;
 use crate::match_float;
 use crate::resample::adaptive_window;
+use crate::threads;
 use crate::view::{Attrs, View};
 
 /// Windows wider than this are summed along their rows, narrower ones in lanes of outputs.
 const WIDE: usize = 8;
+/// Pixels of a task that fills planes.
+const PLANES: usize = 16 * 1024;
 /// Partial sums of a row: fixed, so that every SIMD level adds in one order.
 const PARTIAL: usize = 16;
 
@@ -269,7 +272,29 @@ pub fn average_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
 /// `[grad_in, grad_out]`.
 pub fn adaptive_average_backward(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
     let (grad_in, grad_out, inputs, outputs) = expect_pair(views)?;
+    if outputs.sizes[2..] == [1, 1] && inputs.planes_are_dense() && inputs.numel() > 0 {
+        match_float!(grad_in.dtype(), S => fill_planes::<S>(&grad_in, &grad_out, &inputs, &outputs));
+        return Ok(());
+    }
     spread_windows(&grad_in, &grad_out, &inputs, &outputs, &Windows::adaptive(&inputs, &outputs))
+}
+
+/// The gradient of an average over the whole image: one number for each plane.
+fn fill_planes<S: StoredFloat>(grad_in: &View<'_>, grad_out: &View<'_>, inputs: &Images, outputs: &Images) {
+    let [images, channels, height, width] = inputs.sizes;
+    let pixels = height * width;
+    let divisor = <S::Math as Float>::from_f64(pixels as f64);
+    threads::parallel_chunks(images * channels, (PLANES / pixels).max(1), inputs.numel() / 8, |planes| {
+        for plane in planes {
+            let at = [plane / channels, plane % channels, 0, 0];
+            // SAFETY: a plane of the gradient, dense and this task's own, and its output.
+            unsafe {
+                let grad = *grad_out.ptr::<S>().offset(outputs.offset(at));
+                let plane = grad_in.ptr::<S>().offset(inputs.offset(at));
+                std::slice::from_raw_parts_mut(plane, pixels).fill(S::save(grad.load().div(divisor)));
+            }
+        }
+    });
 }
 
 /// Adds each output's share of its gradient to the pixels of its window.

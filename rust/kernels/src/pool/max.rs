@@ -1,6 +1,9 @@
 //! Max pooling with the positions of the maxima, and the gradient that flows back to them.
 
-use super::strips::{STRIP, Strip, Tap, Window, for_each_strip, for_each_tap};
+use std::marker::PhantomData;
+
+use super::rows::{self, MaxRows};
+use super::strips::{STRIP, Strip, TASK, Tap, Window, for_each_strip, for_each_tap};
 use super::{Images, for_each_block};
 use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
@@ -10,9 +13,10 @@ use crate::index::Arithmetic;
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::copy::Cast;
-use crate::match_stored;
+use crate::threads;
 use crate::validate::indices::Legal;
 use crate::view::{Attrs, View};
+use crate::{match_float, match_stored};
 
 /// `[out, indices (i64), self]`, ints `[kernel, stride, padding, dilation]`, (height, width) each.
 /// An index is a pixel's number in its plane. The first of equal maxima wins, and the last NaN.
@@ -35,6 +39,24 @@ pub fn max(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let level = isa::level();
     let along_channels = inputs.channels_are_dense();
     let nanoseconds = outputs.numel() * window.kernel[0] * window.kernel[1] / 4;
+    if rows::suits(&window, input.dtype(), [&outputs, &positions, &inputs]) {
+        let [_, _, height, width] = outputs.sizes;
+        let count = outputs.sizes[0] * outputs.sizes[1] * height;
+        match_float!(input.dtype(), S => {
+            threads::parallel_chunks(count, (TASK / width).max(1), nanoseconds / 4, |rows| {
+                let rows = MaxRows {
+                    rows,
+                    window: &window,
+                    out: (out, &outputs),
+                    indices: (indices, &positions),
+                    input: (input, &inputs),
+                };
+                // SAFETY: the rows lie within the outputs, their windows within the input.
+                unsafe { vectorise_at(level, rows::Of::<S>(rows, PhantomData)) };
+            });
+        });
+        return Ok(());
+    }
     match_stored!(input.dtype(), S => for_each_strip(&outputs, along_channels, nanoseconds, |strip| {
         let task = MaxStrip::<S> {
             strip,
@@ -52,24 +74,34 @@ pub fn max(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     Ok(())
 }
 
-struct MaxStrip<'a, S> {
-    strip: Strip,
-    window: &'a Window,
-    inputs: &'a Images,
-    input: *const S,
-    out: *mut S,
-    out_lane: isize,
-    indices: *mut i64,
-    indices_lane: isize,
+pub(super) struct MaxStrip<'a, S> {
+    pub strip: Strip,
+    pub window: &'a Window,
+    pub inputs: &'a Images,
+    pub input: *const S,
+    pub out: *mut S,
+    pub out_lane: isize,
+    pub indices: *mut i64,
+    pub indices_lane: isize,
 }
 
 impl<S: Arithmetic> Vectorised for MaxStrip<'_, S> {
     type Output = ();
     #[inline(always)]
     unsafe fn run(self) {
-        let mut best = [<S::Math as Element>::LOWEST; STRIP];
+        // SAFETY: the caller's.
+        unsafe { self.taps::<STRIP>() };
+    }
+}
+
+impl<S: Arithmetic> MaxStrip<'_, S> {
+    /// # Safety
+    /// The strip lies within both outputs, with at most `LANES` lanes; its taps, within the input.
+    #[inline(always)]
+    pub unsafe fn taps<const LANES: usize>(&self) {
+        let mut best = [<S::Math as Element>::LOWEST; LANES];
         // Negative until the lane's first tap.
-        let mut position = [-1; STRIP];
+        let mut position = [-1; LANES];
         for_each_tap(&self.strip, self.window, self.inputs, |tap| {
             let from = self.input.wrapping_offset(tap.offset);
             // SAFETY: the tap's lanes lie within the input.
@@ -93,14 +125,14 @@ impl<S: Arithmetic> Vectorised for MaxStrip<'_, S> {
 }
 
 #[inline(always)]
-unsafe fn improve<S: Arithmetic>(
-    best: &mut [S::Math; STRIP],
-    position: &mut [i32; STRIP],
+unsafe fn improve<S: Arithmetic, const LANES: usize>(
+    best: &mut [S::Math; LANES],
+    position: &mut [i32; LANES],
     from: *const S,
     stride: isize,
     tap: &Tap,
 ) {
-    for lane in tap.from..tap.to.min(STRIP) {
+    for lane in tap.from..tap.to.min(LANES) {
         // SAFETY: the caller's.
         let value = S::Math::load(unsafe { *from.wrapping_offset(lane as isize * stride) });
         let better = (value > best[lane]) | value.is_nan() | (position[lane] < 0);

@@ -3,6 +3,7 @@
 
 mod average;
 mod max;
+mod rows;
 mod strips;
 mod windows;
 
@@ -50,6 +51,11 @@ impl Images {
 
     fn channels_are_dense(&self) -> bool {
         self.strides[1] == 1 && self.sizes[1] > 1 && self.strides[3] != 1
+    }
+
+    fn planes_are_dense(&self) -> bool {
+        (self.strides[3] == 1 || self.sizes[3] == 1)
+            && (self.strides[2] == self.sizes[3] as isize || self.sizes[2] == 1)
     }
 
     fn expect_batch_of(&self, other: &Self, name: &str) -> Result<()> {

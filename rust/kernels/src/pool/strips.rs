@@ -8,7 +8,7 @@ use crate::view::Attrs;
 /// Lanes of a strip.
 pub(super) const STRIP: usize = 128;
 /// Outputs of a task.
-const TASK: usize = 4 * 1024;
+pub(super) const TASK: usize = 4 * 1024;
 
 /// A pooling window: (height, width) each.
 #[derive(Clone, Copy)]
