@@ -211,6 +211,30 @@ fn groups_and_depthwise() {
     check::<f32>(&case(2, 6, 9, 3, &square(8, 3, 1, 1, 1)), 1e-4);
     check::<f32>(&case(2, 7, 7, 7, &square(19, 3, 1, 1, 1)), 1e-4);
     check::<f32>(&case(2, 5, 10, 5, &square(15, 5, 2, 2, 1)), 1e-4);
+    for channels in [2, 9] {
+        for spatial in [
+            square(1, 3, 1, 1, 1),
+            square(2, 3, 2, 1, 1),
+            square(7, 3, 1, 1, 1),
+            square(14, 3, 2, 1, 1),
+            square(33, 3, 2, 1, 1),
+            square(37, 5, 2, 2, 1),
+            square(13, 5, 1, 2, 1),
+            square(16, 3, 3, 0, 2),
+            square(40, 2, 2, 0, 1),
+            square(9, 4, 1, 3, 1),
+            [[6, 3, 1, 1, 1], [45, 3, 2, 1, 1]],
+            [[21, 3, 2, 1, 1], [9, 2, 1, 0, 1]],
+            [[5, 1, 1, 0, 1], [64, 7, 2, 3, 2]],
+        ] {
+            check::<f32>(&case(3, channels, channels, channels, &spatial), 1e-4);
+        }
+    }
+    check::<f32>(&case(20, 3, 3, 3, &square(1, 3, 1, 1, 1)), 1e-4);
+    check::<f32>(&case(2, 4, 4, 4, &[[100, 9, 2, 4, 1]]), 1e-4);
+    check::<f32>(&case(2, 3, 3, 3, &[[4, 2, 2, 1, 1], [5, 3, 1, 1, 1], [9, 3, 2, 1, 1]]), 1e-4);
+    check::<f64>(&case(2, 3, 3, 3, &square(17, 3, 2, 1, 1)), 1e-11);
+    check::<bf16>(&case(2, 3, 3, 3, &square(17, 3, 2, 1, 1)), 1e-2);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::planes::{Planes, Shape, SourceOf};
 use super::positions::{Layout, Positions};
 use super::tile::{self, Step, Tile};
 use super::weights::{self, Block, Weights};
-use super::{Geometry, Images, Target, channels};
+use super::{Geometry, Images, Target, channels, depthwise};
 use crate::convert::StoredFloat;
 use crate::error::Result;
 use crate::isa::{self, Level};
@@ -155,7 +155,7 @@ pub fn facts<T: Real>(level: Level) -> (usize, usize) {
 }
 
 /// The outputs of a class as the source and the output lay them out.
-fn layout<S>(class: &[Outputs; 3], shape: &Shape, out: &Images<S>, exact: bool) -> Layout {
+pub fn layout<S>(class: &[Outputs; 3], shape: &Shape, out: &Images<S>, exact: bool) -> Layout {
     Layout {
         count: std::array::from_fn(|dim| class[dim].count),
         depth_pitch: shape.depth_pitch,
@@ -227,6 +227,9 @@ fn run<S: StoredFloat>(mut setup: Setup<'_, S>, bias: Option<&View<'_>>) -> Resu
         }
     }
     let bias = bias.map(|bias| widened::<S>(bias)).transpose()?;
+    if groups > 1 && out.channels == groups && from.channels == groups {
+        return depthwise::gather(level, &setup, bias.as_ref());
+    }
     if setup.prefers_channels(lanes) {
         return channels::run(level, &setup, bias.as_ref());
     }

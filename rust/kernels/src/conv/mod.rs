@@ -8,6 +8,7 @@
 
 mod axis;
 mod channels;
+mod depthwise;
 mod gather;
 mod planes;
 mod positions;

@@ -14,7 +14,9 @@ use crate::threads;
 /// Bytes of source that are laid out at once.
 const BATCH_BYTES: usize = 1 << 20;
 /// Elements that a vector may reach over the end of the last plane.
-const SLACK: usize = 64;
+pub const SLACK: usize = 64;
+/// Elements of a row that are split into phases at once.
+const PAIRS: usize = 8;
 /// Elements of a packing task.
 const TASK: usize = 1 << 14;
 
@@ -128,12 +130,12 @@ impl<S: StoredFloat> SourceOf<S> {
 }
 
 /// Lays out one channel of one image.
-struct Pack<'a, S: StoredFloat> {
-    images: &'a Images<S>,
-    image: usize,
-    channel: usize,
-    shape: &'a Shape,
-    to: *mut S::Math,
+pub struct Pack<'a, S: StoredFloat> {
+    pub images: &'a Images<S>,
+    pub image: usize,
+    pub channel: usize,
+    pub shape: &'a Shape,
+    pub to: *mut S::Math,
 }
 
 impl<S: StoredFloat> Kernel<S::Math> for Pack<'_, S> {
@@ -143,34 +145,43 @@ impl<S: StoredFloat> Kernel<S::Math> for Pack<'_, S> {
         let Self { images, image, channel, shape, mut to } = self;
         let from = start(images, image, channel);
         let [depths, rows, cols] = &shape.axes;
+        let plane = rows.extent * cols.extent;
+        // Where rows are short, all is cleared at once rather than what lies around each.
+        let is_narrow = cols.extent < 2 * L::WIDTH;
+        // Where a residue's phase lies inside of the source, and the source's line at a position of it.
+        let phase = |axis: &axis::Source, residue, dim: usize| inside(axis, residue, images.size[dim]);
+        let line = |axis: &axis::Source, residue: usize, at: usize, dim: usize| {
+            ((at * axis.step + residue) as isize - axis.low as isize) * images.stride[dim]
+        };
         for &depth_residue in &depths.residues {
+            let inner_depths = phase(depths, depth_residue, 0);
             for &row_residue in &rows.residues {
+                let inner_rows = phase(rows, row_residue, 1);
                 for &col_residue in &cols.residues {
-                    let (begin, end) = inside(cols, col_residue, images.size[2]);
+                    let (begin, end) = phase(cols, col_residue, 2);
+                    let stride = cols.step as isize * images.stride[2];
                     for depth in 0..depths.extent {
-                        for row in 0..rows.extent {
-                            let line = [(0, depths, depth_residue, depth), (1, rows, row_residue, row)]
-                                .iter()
-                                .try_fold(from, |from, &(dim, axis, residue, at)| {
-                                    let (begin, end) = inside(axis, residue, images.size[dim]);
-                                    let index = (at * axis.step + residue) as isize - axis.low as isize;
-                                    let within = at >= begin && at < end;
-                                    within.then(|| from.wrapping_offset(index * images.stride[dim]))
-                                });
-                            let (begin, end) = if line.is_some() { (begin, end) } else { (0, 0) };
-                            // SAFETY: the row is within the channel's planes; the part from
-                            // `begin` to `end` reads within the source's row.
-                            unsafe {
-                                fill::<L>(to, begin);
-                                if let Some(line) = line {
-                                    let first = (begin * cols.step + col_residue) as isize - cols.low as isize;
-                                    let line = line.wrapping_offset(first * images.stride[2]);
-                                    let stride = cols.step as isize * images.stride[2];
-                                    copy::<L, S>(line, stride, to.add(begin), end - begin);
+                        let (first, last) =
+                            if (inner_depths.0..inner_depths.1).contains(&depth) { inner_rows } else { (0, 0) };
+                        let from = from
+                            .wrapping_offset(line(depths, depth_residue, depth, 0) + line(cols, col_residue, begin, 2));
+                        // SAFETY: the rows are within the channel's planes; the part of a row from
+                        // `begin` to `end` reads within the source's row.
+                        unsafe {
+                            let begun = if is_narrow { plane } else { first * cols.extent };
+                            fill::<L>(to, begun);
+                            for row in first..last {
+                                let to = to.add(row * cols.extent);
+                                let from = from.wrapping_offset(line(rows, row_residue, row, 1));
+                                if !is_narrow {
+                                    fill::<L>(to, begin);
+                                    fill::<L>(to.add(end), cols.extent - end);
                                 }
-                                fill::<L>(to.add(end), cols.extent - end);
-                                to = to.add(cols.extent);
+                                copy::<L, S>(from, stride, to.add(begin), end - begin);
                             }
+                            let done = begun.max(last * cols.extent);
+                            fill::<L>(to.add(done), plane - done);
+                            to = to.add(plane);
                         }
                     }
                 }
@@ -229,7 +240,16 @@ pub unsafe fn copy<L: Lanes<Elem = S::Math>, S: StoredFloat>(
                 }
             }
             1 => (0..count).for_each(|at| *to.add(at) = (*from.add(at)).load()),
-            2 => (0..count).for_each(|at| *to.add(at) = (*from.add(2 * at)).load()),
+            2 => {
+                // Pairs, but for the last, whose second element may be outside.
+                let mut at = 0;
+                while at + PAIRS < count {
+                    let pairs = from.add(2 * at).cast::<[[S; 2]; PAIRS]>().read_unaligned();
+                    to.add(at).cast::<[S::Math; PAIRS]>().write_unaligned(pairs.map(|pair| pair[0].load()));
+                    at += PAIRS;
+                }
+                (at..count).for_each(|at| *to.add(at) = (*from.add(2 * at)).load());
+            }
             _ => (0..count).for_each(|at| *to.add(at) = (*from.offset(at as isize * stride)).load()),
         }
     }

@@ -100,6 +100,23 @@ impl<S: StoredFloat> Tile<'_, S> {
         }
     }
 
+    /// A block of one row.
+    ///
+    /// # Safety
+    /// As for `run`.
+    #[inline(always)]
+    pub unsafe fn alone<L: Lanes<Elem = S::Math>>(&self) {
+        // SAFETY: the caller's; the widths are those that `cut` gives.
+        unsafe {
+            match self.positions.len() {
+                6 => self.sized::<L, 1, 6>(),
+                3 => self.sized::<L, 1, 3>(),
+                2 => self.sized::<L, 1, 2>(),
+                _ => self.sized::<L, 1, 1>(),
+            }
+        }
+    }
+
     /// # Safety
     /// As for `run`.
     #[inline(always)]

@@ -5,7 +5,7 @@
 
 use super::axis;
 use super::planes::{Planes, Shape, SourceOf};
-use super::{Geometry, Images, Target, weight_grad_channels};
+use super::{Geometry, Images, Target, depthwise, weight_grad_channels};
 use crate::convert::StoredFloat;
 use crate::element::Element;
 use crate::error::Result;
@@ -40,6 +40,9 @@ pub fn run<S: StoredFloat>(
         let Geometry { stride, padding, dilation, .. } = geometry;
         axis::forward(gradient.size[dim], kernel.size[dim], stride[dim], padding[dim], dilation[dim])
     });
+    if depthwise::is_one(geometry, kernel.count, input.channels) {
+        return depthwise::weight_grad(level, &kernel, &input, &gradient, &axes);
+    }
     let [depth, rows, cols] = &axes;
     // A run of positions ends with a vector that reaches over the planes: they are always laid out.
     let source = SourceOf::new(input, [depth.0.clone(), rows.0.clone(), cols.0.clone()], |_| false)?;
@@ -164,15 +167,15 @@ pub fn store<S: StoredFloat>(
 
 /// The layout of the output's gradient: rows as far apart as the input's planes have them, with
 /// zeros between, so that one run of vectors passes over both.
-struct Spread {
+pub struct Spread {
     depth_pitch: usize,
     row_pitch: usize,
     /// Elements of a channel: whole vectors.
-    length: usize,
+    pub length: usize,
 }
 
 impl Spread {
-    fn new<S>(gradient: &Images<S>, shape: &Shape, lanes: usize) -> Self {
+    pub fn new<S>(gradient: &Images<S>, shape: &Shape, lanes: usize) -> Self {
         let [depth, rows, cols] = gradient.size;
         let (depth_pitch, row_pitch) = (shape.depth_pitch as usize, shape.row_pitch as usize);
         let run = depth.saturating_sub(1) * depth_pitch + rows.saturating_sub(1) * row_pitch + cols;
@@ -199,12 +202,13 @@ impl Spread {
     }
 }
 
-struct SpreadOne<'a, S: StoredFloat> {
-    spread: &'a Spread,
-    gradient: &'a Images<S>,
-    image: usize,
-    channel: usize,
-    to: *mut S::Math,
+/// One channel of one image.
+pub struct SpreadOne<'a, S: StoredFloat> {
+    pub spread: &'a Spread,
+    pub gradient: &'a Images<S>,
+    pub image: usize,
+    pub channel: usize,
+    pub to: *mut S::Math,
 }
 
 impl<S: StoredFloat> Kernel<S::Math> for SpreadOne<'_, S> {
