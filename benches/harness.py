@@ -39,6 +39,8 @@ class Effort:
     fewest: int = 5
 
 
+#: OpenMP's threads spin for some milliseconds after their work, on a core that the next arm needs.
+SETTLE_SECONDS = 0.01
 QUICK = Effort(samples=3, sample_seconds=2e-4, case_seconds=1.0, fewest=2)
 
 
@@ -135,6 +137,8 @@ def measure(case: Case, thread_count: int, effort: Effort) -> list[Result]:
             if taken >= effort.fewest and time.perf_counter() - started > effort.case_seconds:
                 break
             for name, arm in arms.items():
+                if thread_count > 1:
+                    time.sleep(SETTLE_SECONDS)
                 times[name].append(sample(arm, calls[name]))
     best = {name: min(values) for name, values in times.items()}
     median = {name: statistics.median(values) for name, values in times.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from . import compile, conv, fusion, gemm, overhead, pointwise, render, suite, training
+from . import compile, conv, fusion, gemm, overhead, plot, pointwise, render, suite, training
 from .harness import QUICK, Effort, Result, measure
 
 BENCHES = {
@@ -36,6 +36,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every result there")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="rewrite the tables of this page")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the suite's results, for example as .svg")
     return parser.parse_args(given)
 
 
@@ -88,6 +89,8 @@ def main(given: list[str] | None = None) -> int:
 
         command = "make bench" if given is None else "python -m benches.run " + " ".join(given)
         render.write(options.write, render.section(results, command, _C.simd_level()))
+    if options.plot:
+        plot.draw(results, options.plot)
     failed = [result for result in results if result.failure]
     for result in failed:
         print(f"{result.case}, {result.arm}: {result.failure}", file=sys.stderr)
