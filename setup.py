@@ -66,7 +66,7 @@ setup(
             sources=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.cpp")),
             # PyTorch's headers include kineto's by their bare names.
             include_dirs=[str(ROOT / "csrc"), str(GENERATED), *(f"{path}/kineto" for path in include_paths()[:1])],
-            extra_compile_args=["-std=c++20", "-O2", "-g0", "-Wall", "-Wno-unknown-pragmas", "-fvisibility=hidden"],
+            extra_compile_args=["-std=c++20", "-O3", "-g0", "-Wall", "-Wno-unknown-pragmas", "-fvisibility=hidden"],
             # torch's libraries are loaded before; where they are not, they lie beside this package.
             extra_link_args=["-Wl,--gc-sections", "-Wl,--exclude-libs,ALL", "-Wl,-rpath,$ORIGIN/../torch/lib"],
         )

@@ -14,19 +14,51 @@ namespace rustorch {
 
 // A tensor as an operand of `launch`. An undefined or missing tensor is an absent operand.
 struct Operand {
-  Operand(const at::TensorBase& tensor);  // NOLINT: implicit, so that calls read as lists of tensors
+  Operand(const at::TensorBase& tensor) {  // NOLINT: implicit, so that calls read as lists of tensors
+    if (tensor.defined()) {
+      set(tensor, tensor.sizes(), tensor.strides(), tensor.scalar_type());
+    } else {
+      view = {};
+    }
+  }
   Operand(const std::optional<at::Tensor>& tensor)
       : Operand(tensor.has_value() ? static_cast<const at::TensorBase&>(*tensor) : at::TensorBase()) {}
   // Another shape over the tensor's memory; strides in elements. The arrays outlive the launch.
-  Operand(const at::TensorBase& tensor, at::IntArrayRef sizes, at::IntArrayRef strides);
+  Operand(const at::TensorBase& tensor, at::IntArrayRef sizes, at::IntArrayRef strides) {
+    set(tensor, sizes, strides, tensor.scalar_type());
+  }
+  // To be `set`.
+  Operand() {}  // NOLINT: leaves the view as it is
   // The tensor's bits as an integer or complex type of the same size: for ops that only move
   // elements, whatever they mean.
   static Operand bits(const at::TensorBase& tensor);
 
-  ffi::RawView view{};
+  // Writes the view where it lies: copied right after, it would be read in other pieces than it was
+  // written in, for which a processor waits.
+  C10_ALWAYS_INLINE void set(const at::TensorBase& tensor, at::IntArrayRef sizes, at::IntArrayRef strides,
+                             at::ScalarType dtype) {
+    const c10::TensorImpl& impl = *tensor.unsafeGetTensorImpl();
+    const c10::StorageImpl* storage = impl.storage().unsafeGetStorageImpl();
+    // As `const_data_ptr`, whose checks cost more than they tell here.
+    const bool has_memory = storage->data() != nullptr && impl.numel() != 0;
+    const size_t offset = static_cast<size_t>(impl.storage_offset()) * c10::elementSize(dtype);
+    view = ffi::RawView{
+        .data = has_memory ? reinterpret_cast<size_t>(storage->data()) + offset : 0,
+        .sizes = reinterpret_cast<size_t>(sizes.data()),
+        .strides = reinterpret_cast<size_t>(strides.data()),
+        .storage = reinterpret_cast<size_t>(storage->data()),
+        .storage_bytes = storage->nbytes(),
+        .rank = static_cast<uint32_t>(sizes.size()),
+        .dtype = static_cast<uint8_t>(dtype),
+        .present = true,
+        .device = static_cast<int8_t>(tensor.device().type()),
+    };
+  }
 
- private:
-  Operand() = default;
+  // In a union, so that an operand to be set is not first cleared.
+  union {
+    ffi::RawView view;
+  };
 };
 // Operands cross the door where they are.
 static_assert(sizeof(Operand) == sizeof(ffi::RawView));
@@ -72,21 +104,5 @@ inline bool is_native(at::ScalarType dtype) {
     default: return false;
   }
 }
-
-inline Operand::Operand(const at::TensorBase& tensor, at::IntArrayRef sizes, at::IntArrayRef strides) {
-  view.data = reinterpret_cast<size_t>(tensor.const_data_ptr());
-  const c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
-  view.storage = reinterpret_cast<size_t>(storage->data());
-  view.storage_bytes = storage->nbytes();
-  view.sizes = reinterpret_cast<size_t>(sizes.data());
-  view.strides = reinterpret_cast<size_t>(strides.data());
-  view.rank = static_cast<uint32_t>(sizes.size());
-  view.dtype = static_cast<uint8_t>(tensor.scalar_type());
-  view.present = true;
-  view.device = static_cast<int8_t>(tensor.device().type());
-}
-
-inline Operand::Operand(const at::TensorBase& tensor)
-    : Operand(tensor.defined() ? Operand(tensor, tensor.sizes(), tensor.strides()) : Operand()) {}
 
 }  // namespace rustorch

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from benches import checkpoint, memory, render, run
+from benches import checkpoint, memory, plot, render, run
 from benches.harness import QUICK, Case, Result, compare, measure
 
 
@@ -82,6 +82,19 @@ def test_a_page_without_marks_is_refused(tmp_path):
     page.write_text("no marks")
     with pytest.raises(ValueError, match="lacks the lines"):
         render.write(page, "results")
+
+
+def test_the_suite_is_drawn_and_nothing_else_is(tmp_path):
+    def result(bench: str, mode: str, arm: str, ratio: float) -> Result:
+        return Result(bench, f"mlp_1, {mode}", 1, arm, "cpu", 10.0, 11.0, ratio, ratio, 5)
+
+    modes, arms = ("inference", "training"), ("cpu", "rustorch", "rust_backend")
+    results = [result("suite", mode, arm, 1.5) for mode in modes for arm in arms]
+    assert plot.speeds(results, "training", 1) == {"mlp_1": {"cpu": 1.5, "rustorch": 1.5, "rust_backend": 1.5}}
+    plot.draw(results, tmp_path / "suite.svg")
+    assert "</svg>" in (tmp_path / "suite.svg").read_text()
+    with pytest.raises(ValueError, match="no results of the suite"):
+        plot.draw([result("gemm", "inference", "cpu", 1.0)], tmp_path / "none.svg")
 
 
 def test_the_benches_run(tmp_path):

@@ -81,6 +81,11 @@ void check_batches(const Tensor& a, const Tensor& b) {
               b.scalar_type());
 }
 
+// Matrices that fit and are of one dtype, of which a meta would have nothing to say.
+bool fit(const Tensor& a, const Tensor& b) {
+  return a.dim() == 2 && b.dim() == 2 && a.size(1) == b.size(0) && a.scalar_type() == b.scalar_type();
+}
+
 template <class... Given>
 Tensor mm_into(const Tensor& a, const Tensor& b, const Given&... given) {
   Structured<at::meta::structured_mm> op(given...);
@@ -93,7 +98,15 @@ Tensor mm_into(const Tensor& a, const Tensor& b, const Given&... given) {
 }
 
 Tensor mm(const Tensor& a, const Tensor& b) {
-  return has_product(a) ? mm_into(a, b) : call_fallback<at::_ops::mm>(a, b);
+  if (!has_product(a)) {
+    return call_fallback<at::_ops::mm>(a, b);
+  }
+  if (fit(a, b)) {
+    Tensor result = empty_dense({a.size(0), b.size(1)}, a.scalar_type());
+    launch(Op::matmul_, {result, a, b});
+    return result;
+  }
+  return mm_into(a, b);
 }
 
 Tensor& mm_out(const Tensor& a, const Tensor& b, Tensor& out) {
@@ -139,8 +152,21 @@ Tensor addmm_into(const Tensor& self, const Tensor& a, const Tensor& b, const Sc
 }
 
 Tensor addmm(const Tensor& self, const Tensor& a, const Tensor& b, const Scalar& beta, const Scalar& alpha) {
-  return has_product(a) ? addmm_into(self, a, b, beta, alpha)
-                        : call_fallback<at::_ops::addmm>(self, a, b, beta, alpha);
+  if (!has_product(a)) {
+    return call_fallback<at::_ops::addmm>(self, a, b, beta, alpha);
+  }
+  // A linear layer's.
+  if (self.dim() == 1 && fit(a, b) && self.size(0) == b.size(1) && self.scalar_type() == a.scalar_type()) {
+    const std::array<int64_t, 2> sizes{a.size(0), b.size(1)};
+    const std::array<int64_t, 2> strides{0, self.stride(0)};
+    const Number of_input(beta);
+    const Number of_product(alpha);
+    Tensor result = empty_dense(sizes, a.scalar_type());
+    launch(Op::addmm_, {result, Operand(self, sizes, strides), a, b}, {of_input.as_int, of_product.as_int},
+           {of_input.as_float, of_product.as_float});
+    return result;
+  }
+  return addmm_into(self, a, b, beta, alpha);
 }
 
 Tensor& addmm_out(const Tensor& self, const Tensor& a, const Tensor& b, const Scalar& beta, const Scalar& alpha,

@@ -11,51 +11,16 @@
 
 namespace rustorch {
 
-void ScalarArguments::add(const at::Scalar& scalar) {
-  if (scalar.isIntegral(/*includeBool=*/true)) {
-    ints.push_back(scalar.toLong());
-    floats.push_back(static_cast<double>(ints.back()));
-    return;
-  }
-  const double value = scalar.isComplex() ? scalar.toComplexDouble().real() : scalar.toDouble();
-  floats.push_back(value);
-  // An integer op given a float that no integer holds takes the nearest one that does.
+int64_t Number::nearest_int(double value) {
   constexpr double limit = 9.2233720368547748e18;
   if (std::isnan(value)) {
-    ints.push_back(0);
-  } else if (std::abs(value) >= limit) {
-    ints.push_back(value > 0 ? std::numeric_limits<int64_t>::max() : std::numeric_limits<int64_t>::min());
-  } else {
-    ints.push_back(static_cast<int64_t>(value));
+    return 0;
   }
-}
-
-namespace detail {
-
-void Arguments::see(const at::Scalar& scalar) {
-  native = native && !scalar.isComplex();
-  scalars.add(scalar);
-}
-
-void Arguments::see(const at::Tensor& tensor) {
-  const auto dtype = tensor.scalar_type();
-  native = native && is_native(dtype);
-  if (dense) {
-    if (tensors.empty()) {
-      dense = at::isFloatingType(dtype) && native && tensor.is_privateuseone() && tensor.is_contiguous();
-    } else {
-      const at::Tensor& first = *tensors[0];
-      // A number takes the dtype of the tensors; of a bool, the meta says whether it is legal.
-      const bool number = tensor.unsafeGetTensorImpl()->is_wrapped_number() && native && dtype != at::kBool &&
-                          first.dim() != 0;
-      dense = number || (dtype == first.scalar_type() && tensor.is_privateuseone() &&
-                         tensor.sizes() == first.sizes() && tensor.is_contiguous());
-    }
+  if (std::abs(value) >= limit) {
+    return value > 0 ? std::numeric_limits<int64_t>::max() : std::numeric_limits<int64_t>::min();
   }
-  tensors.push_back(&tensor);
+  return static_cast<int64_t>(value);
 }
-
-}  // namespace detail
 
 static void launch_pointwise(Op op, c10::ArrayRef<Operand> operands, at::ScalarType compute,
                              const ScalarArguments& scalars) {
@@ -64,23 +29,6 @@ static void launch_pointwise(Op op, c10::ArrayRef<Operand> operands, at::ScalarT
     ints.push_back(scalar);
   }
   launch(op, operands, ints, scalars.floats);
-}
-
-void launch_dense(Op op, const at::Tensor& output, const detail::Arguments& arguments) {
-  static constexpr std::array<int64_t, 2> strides{0, 1};
-  const at::Tensor& first = *arguments.tensors[0];
-  const int64_t numel = first.numel();
-  c10::SmallVector<Operand, 5> operands;
-  const auto add = [&](const at::Tensor& tensor) {
-    const bool number = !tensor.is_privateuseone();
-    operands.push_back(Operand(tensor, {&numel, 1}, {&strides[number ? 0 : 1], 1}));
-    operands.back().view.device = static_cast<int8_t>(c10::DeviceType::PrivateUse1);
-  };
-  add(output);
-  for (const at::Tensor* tensor : arguments.tensors) {
-    add(*tensor);
-  }
-  launch_pointwise(op, operands, first.scalar_type(), arguments.scalars);
 }
 
 // The iterator's operands in the row's order: the output, then the call's tensors where they are in

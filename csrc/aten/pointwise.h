@@ -21,12 +21,36 @@ constexpr bool kChecksNumbers = false;
 template <>
 inline constexpr bool kChecksNumbers<at::meta::structured_softshrink> = true;
 
+// A number as both kinds of a launch's scalars.
+struct Number {
+  double as_float;
+  int64_t as_int;
+
+  explicit Number(const at::Scalar& scalar) {
+    if (C10_LIKELY(scalar.isIntegral(/*includeBool=*/true))) {
+      as_int = scalar.toLong();
+      as_float = static_cast<double>(as_int);
+    } else {
+      as_float = scalar.isComplex() ? scalar.toComplexDouble().real() : scalar.toDouble();
+      as_int = nearest_int(as_float);
+    }
+  }
+
+ private:
+  // What an integer op given a float takes: the nearest integer that there is.
+  static int64_t nearest_int(double value);
+};
+
 // The scalar arguments of a call, as floats and as integers.
 struct ScalarArguments {
   c10::SmallVector<double, 4> floats;
   c10::SmallVector<int64_t, 4> ints;
 
-  void add(const at::Scalar& scalar);
+  void add(const at::Scalar& scalar) {
+    const Number number(scalar);
+    floats.push_back(number.as_float);
+    ints.push_back(number.as_int);
+  }
 };
 
 // Launches `op` over the iterator's operands, output first. `inputs` are the call's own tensors, in
@@ -37,17 +61,20 @@ void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArgume
 
 namespace detail {
 
-// What the arguments of a call have in common; decides between the dense path, the iterator and
-// the fallback.
+// What the arguments of a call have in common; decides between the iterator and the fallback.
 struct Arguments {
   ScalarArguments scalars;
   c10::SmallVector<const at::Tensor*, 4> tensors;
   bool native = true;
-  // All on rustorch, of one floating dtype and shape, and contiguous; numbers may stand among them.
-  bool dense = true;
 
-  void see(const at::Tensor& tensor);
-  void see(const at::Scalar& scalar);
+  void see(const at::Tensor& tensor) {
+    native = native && is_native(tensor.scalar_type());
+    tensors.push_back(&tensor);
+  }
+  void see(const at::Scalar& scalar) {
+    native = native && !scalar.isComplex();
+    scalars.add(scalar);
+  }
   void see(bool flag) { scalars.add(flag); }
   void see(int64_t number) { scalars.add(number); }
   template <class Other>
@@ -61,10 +88,88 @@ Arguments look_at(const Args&... args) {
   return arguments;
 }
 
-}  // namespace detail
+template <class Arg>
+constexpr bool kIsTensor = std::is_same_v<std::remove_cvref_t<Arg>, at::Tensor>;
+template <class Arg>
+constexpr bool kIsNumber = std::is_same_v<std::remove_cvref_t<Arg>, at::Scalar> ||
+                           std::is_same_v<std::remove_cvref_t<Arg>, bool> ||
+                           std::is_same_v<std::remove_cvref_t<Arg>, int64_t>;
 
-// Launches `op` over dense arguments; `output` is dense and of their shape.
-void launch_dense(Op op, const at::Tensor& output, const detail::Arguments& arguments);
+// The launch of a call whose tensors are all on rustorch, of one floating dtype and shape, and
+// contiguous; numbers may stand among them. Small calls are made of little else, so the operands are
+// written where they are launched from, in one pass over the arguments.
+template <class... Args>
+class DenseLaunch {
+ public:
+  // Takes the arguments; false where they are not such a call's.
+  bool take(const Args&... args) { return (see(args) && ...); }
+
+  at::Tensor make_output(bool is_test) const {
+    return empty_dense(first_->sizes(), is_test ? at::kBool : static_cast<at::ScalarType>(ints_[0]));
+  }
+
+  // `output` is dense and of the tensors' shape.
+  void run(Op op, const at::Tensor& output) {
+    line(operands_[0], output, output.scalar_type(), 1);
+    launch_unchecked(op, operands_, ints_, floats_);
+  }
+
+ private:
+  bool see(const at::Tensor& tensor) {
+    const auto dtype = tensor.scalar_type();
+    if (first_ == nullptr) {
+      if (!is_native(dtype) || !at::isFloatingType(dtype) || !tensor.is_privateuseone() || !tensor.is_contiguous()) {
+        return false;
+      }
+      first_ = &tensor;
+      ints_[0] = static_cast<int64_t>(dtype);
+      numel_ = tensor.numel();
+    } else if (C10_UNLIKELY(tensor.unsafeGetTensorImpl()->is_wrapped_number())) {
+      // A number takes the dtype of the tensors; of a bool, the meta says whether it is legal.
+      if (!is_native(dtype) || dtype == at::kBool || first_->dim() == 0) {
+        return false;
+      }
+      line(operands_[++tensors_], tensor, dtype, 0);
+      return true;
+    } else if (static_cast<int64_t>(dtype) != ints_[0] || !tensor.is_privateuseone() ||
+               tensor.sizes() != first_->sizes() || !tensor.is_contiguous()) {
+      return false;
+    }
+    line(operands_[++tensors_], tensor, dtype, 1);
+    return true;
+  }
+  bool see(const at::Scalar& scalar) { return !scalar.isComplex() && add(Number(scalar)); }
+  bool see(bool flag) { return add(Number(flag)); }
+  bool see(int64_t number) { return add(Number(number)); }
+  template <class Other>
+  bool see(const Other& /*rounding mode and the like*/) {
+    return true;
+  }
+
+  bool add(const Number& number) {
+    floats_[numbers_] = number.as_float;
+    ints_[++numbers_] = number.as_int;
+    return true;
+  }
+
+  // Elements in one line, or one element again and again.
+  C10_ALWAYS_INLINE void line(Operand& operand, const at::Tensor& tensor, at::ScalarType dtype, int stride) {
+    static constexpr std::array<int64_t, 2> strides{0, 1};
+    operand.set(tensor, {&numel_, 1}, {&strides[stride], 1}, dtype);
+  }
+
+  static constexpr size_t kTensors = (static_cast<size_t>(kIsTensor<Args>) + ...);
+  static constexpr size_t kNumbers = (static_cast<size_t>(kIsNumber<Args>) + ...);
+  std::array<Operand, kTensors + 1> operands_;
+  std::array<int64_t, kNumbers + 1> ints_;
+  std::array<double, kNumbers> floats_;
+  const at::Tensor* first_ = nullptr;
+  int64_t numel_ = 0;
+  size_t tensors_ = 0;
+  size_t numbers_ = 0;
+};
+
+}  // namespace detail
 
 // The metas of ops that ATen has no structured meta of.
 struct PlainUnary : at::TensorIteratorBase {
@@ -105,13 +210,15 @@ struct Functional;
 template <Op op, class Meta, class Traits, bool is_test, class... Args>
 struct Functional<op, Meta, Traits, is_test, at::Tensor(Args...)> {
   static at::Tensor call(Args... args) {
-    auto arguments = detail::look_at(args...);
-    if (arguments.dense && !kChecksNumbers<Meta>) {
-      const at::Tensor& first = *arguments.tensors[0];
-      at::Tensor output = empty_dense(first.sizes(), is_test ? at::kBool : first.scalar_type());
-      launch_dense(op, output, arguments);
-      return output;
+    if constexpr (!kChecksNumbers<Meta>) {
+      detail::DenseLaunch<Args...> launch;
+      if (launch.take(args...)) {
+        at::Tensor output = launch.make_output(is_test);
+        launch.run(op, output);
+        return output;
+      }
     }
+    const auto arguments = detail::look_at(args...);
     if (!arguments.native) {
       return call_fallback<Traits>(args...);
     }
@@ -128,11 +235,14 @@ struct Inplace;
 template <Op op, class Meta, class Traits, bool is_test, class... Args>
 struct Inplace<op, Meta, Traits, is_test, at::Tensor&(at::Tensor&, Args...)> {
   static at::Tensor& call(at::Tensor& self, Args... args) {
-    auto arguments = detail::look_at(self, args...);
-    if (arguments.dense && !is_test && !kChecksNumbers<Meta>) {
-      launch_dense(op, self, arguments);
-      return self;
+    if constexpr (!is_test && !kChecksNumbers<Meta>) {
+      detail::DenseLaunch<at::Tensor, Args...> launch;
+      if (launch.take(self, args...)) {
+        launch.run(op, self);
+        return self;
+      }
     }
+    const auto arguments = detail::look_at(self, args...);
     if (!arguments.native) {
       return call_fallback<Traits>(self, args...);
     }
@@ -158,7 +268,7 @@ struct Out<op, Meta, Traits, is_test, at::Tensor&(Args...)> {
   template <class All, size_t... Index>
   static at::Tensor& split(All& all, std::index_sequence<Index...>) {
     at::Tensor& output = std::get<sizeof...(Index)>(all);
-    auto arguments = detail::look_at(std::get<Index>(all)...);
+    const auto arguments = detail::look_at(std::get<Index>(all)...);
     if (!arguments.native || !is_native(output.scalar_type())) {
       return call_fallback<Traits>(std::get<Index>(all)..., output);
     }

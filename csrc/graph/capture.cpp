@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "bridge.h"
@@ -34,10 +35,13 @@ thread_local std::vector<std::shared_ptr<Mapping>> mappings;
 void capture_begin() {
   through_door([] { ffi::capture_begin(); });
   detail::capture_is_active = true;
+  ++detail::captures;
 }
 
 void capture_abandon() noexcept {
-  detail::capture_is_active = false;
+  if (std::exchange(detail::capture_is_active, false)) {
+    --detail::captures;
+  }
   mappings.clear();
   ffi::capture_abandon();
 }

@@ -4,7 +4,9 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Allocator.h>
+#include <c10/macros/Macros.h>
 
+#include <atomic>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -18,13 +20,15 @@ struct NotCapturable : std::runtime_error {
 };
 
 namespace detail {
+// How many threads capture: mostly none, and then no thread asks for its own flag, which costs more.
+inline std::atomic<int> captures{0};
 inline thread_local bool capture_is_active = false;
 inline thread_local bool capture_is_of_cpu = false;
 }
 
 // Whether this thread is capturing.
 inline bool capturing() {
-  return detail::capture_is_active;
+  return C10_UNLIKELY(detail::captures.load(std::memory_order_relaxed) != 0) && detail::capture_is_active;
 }
 
 // Whether the node that is being captured was traced on the CPU, whose generator it then draws from.

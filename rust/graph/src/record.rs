@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rustorch_kernels::error::{Error, Result};
 use rustorch_kernels::ops::{self, Row};
@@ -22,14 +23,18 @@ struct Recorder {
 
 thread_local! {
     static RECORDER: RefCell<Option<Recorder>> = const { RefCell::new(None) };
-    /// Whether there is one: every launch asks, so this is a plain flag.
+    /// Whether there is one: a plain flag.
     static ACTIVE: Cell<bool> = const { Cell::new(false) };
 }
+
+/// How many threads capture. Every launch asks: mostly none does, and then its own flag, which costs
+/// more, is not looked up.
+static CAPTURES: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether this thread is capturing.
 #[inline]
 pub fn active() -> bool {
-    ACTIVE.get()
+    CAPTURES.load(Relaxed) != 0 && ACTIVE.get()
 }
 
 /// Begins a capture on this thread.
@@ -40,6 +45,7 @@ pub fn begin() -> Result<()> {
         }
         *recorder = Some(Recorder::default());
         ACTIVE.set(true);
+        CAPTURES.fetch_add(1, Relaxed);
         Ok(())
     })
 }
@@ -50,7 +56,9 @@ pub fn abandon() {
 }
 
 fn take() -> Option<Recorder> {
-    ACTIVE.set(false);
+    if ACTIVE.replace(false) {
+        CAPTURES.fetch_sub(1, Relaxed);
+    }
     RECORDER.take()
 }
 

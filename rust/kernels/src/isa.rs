@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// A SIMD level; a higher one has everything that a lower one has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,10 +69,14 @@ fn process() -> Level {
 thread_local! {
     static SCOPED: Cell<Option<Level>> = const { Cell::new(None) };
 }
+/// Whether any thread ever asked for a level: mostly none did, and then none looks its own up.
+static EVER_SCOPED: AtomicBool = AtomicBool::new(false);
 
 /// The level of a kernel that is launched on this thread now.
+#[inline]
 pub fn level() -> Level {
-    SCOPED.get().unwrap_or_else(process)
+    let scoped = if EVER_SCOPED.load(Relaxed) { SCOPED.get() } else { None };
+    scoped.unwrap_or_else(process)
 }
 
 /// Runs `body` with kernels at `level` (or lower, where the machine lacks it): for tests.
@@ -82,6 +87,7 @@ pub fn at<R>(level: Level, body: impl FnOnce() -> R) -> R {
             SCOPED.set(self.0);
         }
     }
+    EVER_SCOPED.store(true, Relaxed);
     let _restore = Restore(SCOPED.replace(Some(level.min(machine()))));
     body()
 }

@@ -60,6 +60,7 @@ pub fn launch(expression: &dyn Expression, views: &[View<'_>], attrs: &Attrs<'_>
 }
 
 /// The compute dtype and the scalars of a launch.
+#[inline(always)]
 pub fn arguments(attrs: &Attrs<'_>) -> Result<(DType, Scalars)> {
     let compute = attrs.ints.first().and_then(|&code| DType::from_code(code as u8));
     let compute = compute.ok_or_else(|| Error::Runtime("the compute dtype is missing or unknown".into()))?;

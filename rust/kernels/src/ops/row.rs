@@ -61,6 +61,7 @@ pub struct Scalars {
 
 impl Scalars {
     /// The first scalars of a launch; missing ones are zero.
+    #[inline(always)]
     pub fn of(ints: &[i64], floats: &[f64]) -> Self {
         let mut scalars = Self::default();
         for (to, &from) in scalars.ints.iter_mut().zip(ints) {
