@@ -25,6 +25,7 @@ def draw(results: list[Result], file: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    plt.rcParams["svg.fonttype"] = "none"  # Letters as letters, not as curves.
     counts = [result.threads for result in results if result.bench == "suite"]
     if not counts:
         raise ValueError("there are no results of the suite to draw: let `suite` be among those measured")
@@ -43,6 +44,6 @@ def draw(results: list[Result], file: Path) -> None:
         panel.set_xlabel("speed relative to PyTorch's eager CPU")
         panel.set_title(f"{mode}, {thread_count} thread{'s' if thread_count > 1 else ''}")
     panels[0].invert_yaxis()
-    panels[1].legend(loc="lower right")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(ARMS))
     figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
     plt.close(figure)
