@@ -128,6 +128,7 @@ Layer layer(const Tensor& given_input, const Tensor& weight_ih, const Tensor& we
                                                      reverse, batch_sizes, mode, hidden_size, num_layers, has_biases,
                                                      bidirectional, batch_first, train);
   }
+  // All steps' gates are one product, for which each step's samples follow the last one's as rows of one matrix.
   const Tensor input = given_input.contiguous();
   const Shapes shapes(input, hx, weight_hh, reverse, batch_sizes);
   const int64_t hidden = shapes.hidden;
@@ -171,6 +172,7 @@ Gradients layer_backward(const Tensor& given_input, const Tensor& weight_ih, con
                            : std::get<3>(layer(given_input, weight_ih, weight_hh, bias_ih, bias_hh, hx, cx, reverse,
                                                batch_sizes, mode, hidden_size, num_layers, has_biases, bidirectional,
                                                batch_first, /*train=*/true));
+  // As forward.
   const Tensor input = given_input.contiguous();
   const Shapes shapes(input, hx, weight_hh, reverse, batch_sizes);
   const int64_t hidden = shapes.hidden;

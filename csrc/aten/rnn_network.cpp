@@ -100,6 +100,7 @@ struct Network {
     const Tensor none = at::empty({0}, steps.options());
     size_t at = 0;
     for (int64_t layer = 0; layer < num_layers; ++layer) {
+      // Once, for both directions and for their backward, which would each make a dense copy of its own.
       steps = steps.contiguous();
       std::vector<Tensor> outputs;
       for (int64_t direction = 0; direction < directions(); ++direction, ++at) {
