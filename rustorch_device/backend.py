@@ -16,6 +16,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.fx import GraphModule
 
 from rustorch_device import _replay
+from rustorch_device._partition import partition
 from rustorch_device.graph import GraphReport, Importer, Plan
 
 _replay.register()
@@ -88,14 +89,9 @@ def rust_backend(
         fw_compiler=compiler("forward"),
         bw_compiler=compiler("backward"),
         inference_compiler=compiler("inference"),
+        partition_fn=partition,
         # Writes to arguments (an optimizer's step) belong to the program.
         keep_inference_input_mutations=True,
     )
-    # Where oneDNN is on, AOTAutograd traces a CPU model's recurrent layers as one op of that library.
-    was_on = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        with keeping:
-            return compiled(module, examples)
-    finally:
-        torch._C._set_mkldnn_enabled(was_on)
+    with keeping:
+        return compiled(module, examples)

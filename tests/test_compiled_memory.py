@@ -161,6 +161,46 @@ def test_several_steps_are_in_flight(device):
         torch.testing.assert_close(gradients, expected[at])
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_fuses_into_the_backward_pass_is_computed_again_there(device, dynamic):
+    def function(x, w):
+        hidden = x @ w
+        return ((hidden * hidden.sigmoid()).tanh() * 3 + hidden.square()).exp().log().sum()
+
+    run = torch.compile(function, backend="rust_backend", dynamic=dynamic)
+    for side in (SIDE, SIDE + 64):
+        x, w = (torch.randn(side, side).to(device).div(side**0.5).requires_grad_() for _ in range(2))
+        expected = torch.autograd.grad(function(x, w), (x, w))
+        for _ in range(2):
+            gc.collect()
+            before = torch.rustorch.memory_allocated()
+            loss = run(x, w)
+            # Of eight intermediates, the product alone is kept.
+            assert torch.rustorch.memory_allocated() - before <= 4 * side * side + 4096
+            torch.testing.assert_close(torch.autograd.grad(loss, (x, w)), expected)
+
+
+@pytest.mark.parametrize("slow", ["atan", "lgamma", "pow"])
+def test_what_is_slow_is_kept_unless_a_checkpoint_says_otherwise(slow):
+    op = partial(torch.pow, exponent=1.5) if slow == "pow" else getattr(torch, slow)
+
+    def function(x):
+        return (op(x.square() + 1) * x).exp().sum()
+
+    x = torch.randn(SIDE, SIDE, device="rustorch").div(8).requires_grad_()
+    (expected,) = torch.autograd.grad(function(x), x)
+    for again in (False, True):
+        torch._dynamo.reset()
+        run = compiled(partial(checkpoint, function, use_reentrant=False) if again else function)
+        for _ in range(2):
+            before = torch.rustorch.memory_allocated()
+            loss = run(x)
+            held = torch.rustorch.memory_allocated() - before
+            assert held < 4096 if again else UNIT <= held < 2 * UNIT
+            torch.testing.assert_close(torch.autograd.grad(loss, x)[0], expected)
+
+
 def test_an_error_in_the_middle_leaves_nothing_behind():
     mm, gather = torch.ops.aten.mm.default, torch.ops.aten.gather.default
     run = graph(lambda x, index: [mm(gather(mm(x, x), 1, index), x)])

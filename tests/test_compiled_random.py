@@ -35,6 +35,26 @@ def assert_same_draws(function, *arguments):
         torch.testing.assert_close(next_actual, next_expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_backward_pass_draws_nothing_again(device):
+    def function(x):
+        noisy = (x * torch.rand_like(x)).sin() * torch.randn_like(x).exp()
+        noisy = torch.bernoulli(noisy.detach().sigmoid()) * noisy.tanh() + F.rrelu(noisy, training=True)
+        return F.dropout(noisy, 0.3).exp().sum()
+
+    def gradient(function, x):
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(function(x), x)[0]
+
+    x = torch.randn(13, 7).to(device)
+    expected, *next_expected = seeded(gradient, function, x)
+    run = torch.compile(function, backend="rust_backend")
+    for _ in range(2):
+        actual, *next_actual = seeded(gradient, run, x)
+        torch.testing.assert_close(actual, expected)
+        torch.testing.assert_close(next_actual, next_expected, rtol=0, atol=0)
+
+
 LAYOUTS = {
     "empty": lambda: torch.ones(0, 3),
     "one": lambda: torch.ones(1),

@@ -218,10 +218,32 @@ def test_graphs(kind, device):
 
 @torch._dynamo.config.patch(allow_rnn=True)
 @pytest.mark.usefixtures("fresh_dynamo")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_cpu_models_graph_has_whole_layers(way, dtype):
+    layer, x = made("lstm", 6, 16, **WAYS[way]).to(dtype), numbers(5, 3, 6).to(dtype)
+    report = rustorch_device.explain(layer, x)
+    layers = layer.num_layers * (2 if layer.bidirectional else 1)
+    for name in ("aten.mkldnn_rnn_layer.default", "aten.mkldnn_rnn_layer_backward.default"):
+        assert [node.target for node in report.native].count(name) == layers
+    compiled, found = torch.compile(layer, backend="rust_backend"), []
+    for arm in (layer, compiled, compiled):
+        layer.zero_grad()
+        results = arm(x)
+        sum(state.square().sum() for state in (results[0], *results[1])).backward()
+        found.append([results[0], *results[1], *(parameter.grad for parameter in layer.parameters())])
+    tolerance = 1e-4 if dtype == torch.float32 else 3e-2
+    for actual in found[1:]:
+        torch.testing.assert_close(actual, found[0], rtol=tolerance, atol=tolerance)
+
+
+@torch._dynamo.config.patch(allow_rnn=True)
+@pytest.mark.usefixtures("fresh_dynamo")
 @pytest.mark.parametrize("device", ["cpu", "rustorch"])
 def test_graphs_of_lstms_are_native(device):
     layer = made("lstm", 6, 16, num_layers=2).to(device)
     report = rustorch_device.explain(layer, numbers(5, 3, 6).to(device))
     assert report.coverage == 1.0 and not report.graph_breaks
+    assert report.text().count("lstm_layer(") == 2, "the backward pass computes no layer again"
     empty = torch.compile(layer, backend="rust_backend")(torch.empty(5, 0, 6, device=device))[0]
     assert empty.shape == (5, 0, 16)

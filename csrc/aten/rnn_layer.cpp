@@ -151,7 +151,8 @@ Layer layer(const Tensor& given_input, const Tensor& weight_ih, const Tensor& we
     launch(Op::gru_layer_, {out, shapes.of_state(hy), saved, weight_hh, shapes.of_state(hx, hx_strides), bias},
            shapes.ints);
   }
-  return {out, hy, cy, train ? saved : at::empty({0}, saved.options())};
+  // Whatever `train` says: a graph that was traced on the CPU says no, and differentiates the layer all the same.
+  return {out, hy, cy, saved};
 }
 
 Gradients layer_backward(const Tensor& given_input, const Tensor& weight_ih, const Tensor& weight_hh,
@@ -166,12 +167,6 @@ Gradients layer_backward(const Tensor& given_input, const Tensor& weight_ih, con
         given_input, weight_ih, weight_hh, bias_ih, bias_hh, hx, cx, output, hy, cy, grad_output, grad_hy, grad_cy,
         reverse, mode, hidden_size, num_layers, has_biases, train, bidirectional, batch_sizes, batch_first, workspace);
   }
-  // A graph that was traced on the CPU does not ask for what the gradient needs: it is computed again.
-  const Tensor saved = workspace.numel() > 0
-                           ? workspace
-                           : std::get<3>(layer(given_input, weight_ih, weight_hh, bias_ih, bias_hh, hx, cx, reverse,
-                                               batch_sizes, mode, hidden_size, num_layers, has_biases, bidirectional,
-                                               batch_first, /*train=*/true));
   // As forward.
   const Tensor input = given_input.contiguous();
   const Shapes shapes(input, hx, weight_hh, reverse, batch_sizes);
@@ -191,11 +186,11 @@ Gradients layer_backward(const Tensor& given_input, const Tensor& weight_ih, con
   if (is_lstm) {
     launch(Op::lstm_layer_backward_,
            {grad_gates, previous, shapes.of_state(grad_hx), shapes.of_state(grad_cx), weight_hh, Operand(grad_output),
-            last_hy, last_cy, saved, output, first, shapes.of_state(cx, strides[3])},
+            last_hy, last_cy, workspace, output, first, shapes.of_state(cx, strides[3])},
            shapes.ints);
   } else {
     launch(Op::gru_layer_backward_, {grad_gates, grad_hidden, previous, shapes.of_state(grad_hx), weight_hh,
-                                     Operand(grad_output), last_hy, saved, output, first},
+                                     Operand(grad_output), last_hy, workspace, output, first},
            shapes.ints);
   }
   const Tensor grad_input = shapes.empty(input, input.size(-1));
