@@ -11,7 +11,7 @@ from torch import nn
 from rustorch_device.parity import __main__ as command
 from rustorch_device.parity.hotspots import find
 from rustorch_device.parity.models import Case, from_path
-from rustorch_device.parity.run import ARMS, BY_NORM, TOLERANCE, compare, distance, noise, norm_distances, run
+from rustorch_device.parity.run import ARMS, TOLERANCE, Reference, compare, distance, norm_distances, reference
 
 TIGHT = TOLERANCE[torch.float32]
 
@@ -35,18 +35,17 @@ class DependsOnDevice(nn.Module):
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_model_agrees_in_every_arm(arm):
     case = from_path(f"{__name__}:tiny")
-    expected = run(case, "cpu", False, torch.float32)
-    comparison = compare(case, arm, expected, torch.float32, TIGHT, noise(case, expected, torch.float32))
+    expected = reference(case, torch.float32)
+    comparison = compare(case, arm, expected, torch.float32, TIGHT)
     assert comparison.agrees, comparison
     assert not comparison.fallbacks and not comparison.graph_breaks
-    assert any(name.startswith("grad") for name in expected.tensors)
-    assert any("running_mean" in name for name in expected.tensors)
+    assert any(name.startswith("grad") for name in expected.given)
+    assert any("running_mean" in name for name in expected.given)
 
 
 def test_a_difference_is_told():
     case = Case(DependsOnDevice(), (torch.randn(4, 3),), lambda out: out.sum())
-    expected = run(case, "cpu", False, torch.float32)
-    comparison = compare(case, "eager", expected, torch.float32, TIGHT, dict.fromkeys(BY_NORM, 0.0))
+    comparison = compare(case, "eager", reference(case, torch.float32), torch.float32, TIGHT)
     assert not comparison.agrees and comparison.worst > 1 and comparison.where
 
 
@@ -55,9 +54,9 @@ def test_an_error_is_the_arms_result():
         raise KeyError("on purpose")
 
     case = Case(nn.Linear(3, 3), (torch.randn(4, 3),), lambda out: out.sum())
-    expected = run(case, "cpu", False, torch.float32)
+    expected = reference(case, torch.float32)
     case.loss = loss
-    assert "on purpose" in compare(case, "eager", expected, torch.float32, TIGHT, {}).error
+    assert "on purpose" in compare(case, "eager", expected, torch.float32, TIGHT).error
 
 
 def test_distance():
@@ -67,6 +66,26 @@ def test_distance():
     assert distance(one, torch.tensor([1, 1, torch.nan]), TIGHT) == float("inf")
     assert distance(torch.tensor([torch.nan]), torch.tensor([torch.nan]), TIGHT) == 0
     assert distance(one, one.double(), TIGHT) == float("inf")
+
+
+def test_what_is_as_near_to_f64_as_the_cpu_is_judged_by_the_cpus_own_distance():
+    exact = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    far = (exact + torch.tensor([0.0, 0.02, 0.0])).float()
+    expected = Reference({"out": far}, {"out": exact})
+    near, farther = (exact - 0.01).float(), (exact - torch.tensor([0.0, 0.03, 0.0])).float()
+    assert distance(near, far, TIGHT) > 1
+    assert 0 < expected.distance("out", near, TIGHT) <= 1
+    assert expected.distance("out", farther, TIGHT) == distance(farther, far, TIGHT) > 1
+    assert expected.distance("out", far, TIGHT) == 0
+    assert expected.distance("out", torch.full((3,), torch.nan), TIGHT) == float("inf")
+    exactly = Reference({"out": exact.float()}, {"out": exact})
+    assert exactly.distance("out", near, TIGHT) > 1
+
+
+def test_a_nodes_results_may_have_another_dtype():
+    case = Case(nn.BatchNorm2d(3), (torch.randn(4, 3, 5, 5),), lambda out: out.square().sum())
+    for dtype in (torch.bfloat16, torch.float16):
+        assert all(spot.error <= 1 for spot in find(case, dtype, TOLERANCE[dtype], 100))
 
 
 def test_norm_distances():

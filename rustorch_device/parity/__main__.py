@@ -19,7 +19,7 @@ import torch
 import rustorch_device  # noqa: F401  loads the device, whatever RUSTORCH_AUTOLOAD says
 from rustorch_device.parity import hotspots
 from rustorch_device.parity.models import SUITE, Case, from_path
-from rustorch_device.parity.run import ARMS, TOLERANCE, Comparison, Outcome, Tolerance, compare, noise, run
+from rustorch_device.parity.run import ARMS, TOLERANCE, Comparison, Tolerance, compare, reference
 
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TOLERANCE}
 
@@ -101,9 +101,8 @@ def compare_models(name: str, options: argparse.Namespace) -> tuple[dict[str, An
         start = time.perf_counter()
         torch.manual_seed(0)
         case: Case = SUITE[model]() if model in SUITE else from_path(model)
-        expected: Outcome = run(case, "cpu", False, dtype)
-        own = noise(case, expected, dtype)
-        comparisons = {arm: compare(case, arm, expected, dtype, tolerance, own) for arm in options.arms}
+        expected = reference(case, dtype)
+        comparisons = {arm: compare(case, arm, expected, dtype, tolerance) for arm in options.arms}
         spots = hotspots.find(case, dtype, tolerance, options.hotspots)
         worst = spots[0].error if spots else 0.0
         cells = [verdict(worst <= 1, worst), *(cell(comparison) for comparison in comparisons.values())]

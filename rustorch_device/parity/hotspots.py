@@ -50,7 +50,12 @@ class Shadow(TorchDispatchMode):
         compared = (moved, (args, kwargs)) if writes else (actual, expected)
         for mine, theirs in zip(*map(tree_leaves, compared), strict=True):
             if isinstance(theirs, torch.Tensor) and theirs.device.type == "cpu":
-                error = distance(mine.detach().cpu(), theirs.detach(), self.tolerance)
+                mine, theirs = mine.detach().cpu(), theirs.detach()
+                if mine.is_floating_point() and theirs.is_floating_point():
+                    # Statistics of norms may be kept in another dtype: what counts is what both say.
+                    coarser = max(mine.dtype, theirs.dtype, key=lambda dtype: torch.finfo(dtype).eps)
+                    mine, theirs = mine.to(coarser), theirs.to(coarser)
+                error = distance(mine, theirs, self.tolerance)
                 shapes = ", ".join(str(list(leaf.shape)) for leaf in leaves)
                 self.hotspots.append(Hotspot(f"{func} #{self.count}", error, shapes))
         self.count += 1
