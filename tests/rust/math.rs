@@ -6,6 +6,7 @@ mod support;
 use rustorch_kernels::convert::Stored;
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::isa::{self, Level};
+use rustorch_kernels::math::single;
 use rustorch_kernels::ops::Op;
 use support::{Tensor, noise, run};
 
@@ -84,6 +85,16 @@ fn exponentials() {
     sweep(Op::exp, 1.0, f64::exp);
     sweep(Op::exp2, 0.52, f64::exp2);
     sweep(Op::expm1, 0.52, f64::exp_m1);
+}
+
+#[test]
+fn the_exponential_of_a_negative_number_has_the_bits_of_any() {
+    let negative = patterns().into_iter().filter(|value| value.is_nan() || *value <= 0.0);
+    for value in negative.chain((0..100_000).map(|at| at as f32 / -900.0)) {
+        let (expected, actual) = (single::exp(value), single::exp_of_negative(value));
+        let same = expected.to_bits() == actual.to_bits() || (expected.is_nan() && actual.is_nan());
+        assert!(same, "exp({value:e}) is {expected:e}, not {actual:e}");
+    }
 }
 
 #[test]

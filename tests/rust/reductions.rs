@@ -9,9 +9,10 @@ use rustorch_kernels::isa::{self, Level};
 use rustorch_kernels::ops::Op;
 use rustorch_kernels::view::{Attrs, View};
 
-/// Inner, outer and middle dimensions; narrow and wide; cut into parts; rows that end within a block.
-const SHAPES: [&[i64]; 8] =
-    [&[300, 700], &[5000, 5], &[3, 64, 1000], &[1, 900], &[129, 1], &[262_144], &[130, 2000], &[1]];
+/// Inner, outer and middle dimensions; narrow and wide; cut into parts; rows that end within a block, and with all
+/// lanes full.
+const SHAPES: [&[i64]; 9] =
+    [&[300, 700], &[5000, 5], &[3, 64, 1000], &[1, 900], &[129, 1], &[262_144], &[130, 2000], &[1], &[600, 96]];
 
 fn dense(block: usize, sizes: &[i64]) -> View<'static> {
     let mut strides = vec![1; sizes.len()];

@@ -328,6 +328,8 @@ pub trait Float: Number {
     fn copysign(self, sign: Self) -> Self;
     fn is_finite(self) -> bool;
     fn exp(self) -> Self;
+    /// [`Float::exp`] of what is not above zero: its bits, for less.
+    fn exp_of_negative(self) -> Self;
     fn exp2(self) -> Self;
     fn exp_m1(self) -> Self;
     fn ln(self) -> Self;
@@ -486,8 +488,8 @@ macro_rules! float {
                 $type::is_finite(self)
             }
             float!(
-                forward $math: exp, exp2, exp_m1, ln, ln_1p, log2, log10, tanh, erf, sin, cos, tan, asin, acos, atan,
-                sinh, cosh, asinh, acosh, atanh, erfc
+                forward $math: exp, exp_of_negative, exp2, exp_m1, ln, ln_1p, log2, log10, tanh, erf, sin, cos, tan, asin,
+                acos, atan, sinh, cosh, asinh, acosh, atanh, erfc
             );
             #[inline(always)]
             fn is_far(self) -> bool {

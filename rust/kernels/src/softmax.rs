@@ -124,15 +124,18 @@ fn over_lines<T: Compute + Stored, const OPERANDS: usize>(
 // The loops below are functions that are always inlined, not closures: a closure that stays a call
 // would be compiled without the level's instructions.
 
+// Whole blocks have loops of their own: what may call `memcpy`, as a part of a block does, has the lanes of
+// sums in memory.
+
 /// The block at `at` of a line that ends at `end`; what is past the end is `fill`.
 ///
 /// # Safety
-/// The line is valid for `end` elements, and `at < end`.
+/// The line is valid for `end` elements, and `at < end`; the block is within it where it is whole.
 #[inline(always)]
-unsafe fn load<T: Element>(line: *const T, at: usize, end: usize, fill: T) -> [T; BLOCK] {
+unsafe fn load<T: Element, const WHOLE: bool>(line: *const T, at: usize, end: usize, fill: T) -> [T; BLOCK] {
     // SAFETY: the caller's.
     unsafe {
-        if at + BLOCK <= end {
+        if WHOLE {
             return line.add(at).cast::<[T; BLOCK]>().read_unaligned();
         }
         let mut block = [fill; BLOCK];
@@ -148,10 +151,10 @@ unsafe fn load<T: Element>(line: *const T, at: usize, end: usize, fill: T) -> [T
 /// # Safety
 /// As [`load`], for writing.
 #[inline(always)]
-unsafe fn store<T: Element>(line: *mut T, at: usize, end: usize, block: [T; BLOCK]) {
+unsafe fn store<T: Element, const WHOLE: bool>(line: *mut T, at: usize, end: usize, block: [T; BLOCK]) {
     // SAFETY: the caller's.
     unsafe {
-        if at + BLOCK <= end {
+        if WHOLE {
             return line.add(at).cast::<[T; BLOCK]>().write_unaligned(block);
         }
         for (lane, value) in block.into_iter().enumerate().take(end - at) {
@@ -160,8 +163,22 @@ unsafe fn store<T: Element>(line: *mut T, at: usize, end: usize, block: [T; BLOC
     }
 }
 
+/// Lanes at the end of their loop: else the compiler keeps them all through it as they are joined afterwards, two
+/// to a register or one.
 #[inline(always)]
-fn sum<T: Element>(mut lanes: [T; BLOCK]) -> T {
+fn settled<L>(lanes: L) -> L {
+    std::hint::black_box(lanes)
+}
+
+/// At the end of a loop's turn: else the compiler takes many blocks at a time, and gathers a lane of each.
+#[inline(always)]
+fn one_block() {
+    std::hint::black_box(());
+}
+
+#[inline(always)]
+fn sum<T: Element>(lanes: [T; BLOCK]) -> T {
+    let mut lanes = settled(lanes);
     let mut width = BLOCK / 2;
     while width > 0 {
         for lane in 0..width {
@@ -195,16 +212,20 @@ impl<T: Float, const LOG: bool> Forward<T, LOG> {
         while at + TOGETHER * BLOCK <= self.count {
             for lanes in &mut lanes {
                 // SAFETY: within the line.
-                larger(lanes, unsafe { load(self.from, at, self.count, T::LOWEST) });
+                larger(lanes, unsafe { load::<T, true>(self.from, at, self.count, T::LOWEST) });
                 at += BLOCK;
             }
         }
-        while at < self.count {
+        while at + BLOCK <= self.count {
             // SAFETY: as above.
-            larger(&mut lanes[0], unsafe { load(self.from, at, self.count, T::LOWEST) });
+            larger(&mut lanes[0], unsafe { load::<T, true>(self.from, at, self.count, T::LOWEST) });
             at += BLOCK;
         }
-        let [mut first, second, third, mut fourth] = lanes;
+        if at < self.count {
+            // SAFETY: as above.
+            larger(&mut lanes[0], unsafe { load::<T, false>(self.from, at, self.count, T::LOWEST) });
+        }
+        let [mut first, second, third, mut fourth] = settled(lanes);
         larger(&mut first, second);
         larger(&mut fourth, third);
         larger(&mut first, fourth);
@@ -226,23 +247,47 @@ impl<T: Float, const LOG: bool> Forward<T, LOG> {
         while at < self.count {
             let end = (at + SUMMED).min(self.count);
             let mut lanes = [T::ZERO; BLOCK];
-            while at < end {
-                // SAFETY: within the lines.
-                let mut block = unsafe { load(self.from, at, end, T::LOWEST) };
-                for lane in 0..BLOCK {
-                    block[lane] = block[lane].sub(largest).exp();
-                    lanes[lane] = lanes[lane].add(block[lane]);
+            // SAFETY: within the lines.
+            unsafe {
+                while at + BLOCK <= end {
+                    self.power::<true>(at, end, largest, &mut lanes);
+                    at += BLOCK;
                 }
-                if !LOG {
-                    // SAFETY: as above; in place, the block was read before.
-                    unsafe { store(self.to, at, end, block) };
+                if at < end {
+                    self.power::<false>(at, end, largest, &mut lanes);
                 }
-                at += BLOCK;
             }
             total += sum(lanes).to_f64();
             at = end;
         }
         total
+    }
+
+    #[inline(always)]
+    unsafe fn power<const WHOLE: bool>(&self, at: usize, end: usize, largest: T, lanes: &mut [T; BLOCK]) {
+        // SAFETY: the caller's; in place, the block is read before it is written.
+        unsafe {
+            let mut block = load::<T, WHOLE>(self.from, at, end, T::LOWEST);
+            for lane in 0..BLOCK {
+                block[lane] = block[lane].sub(largest).exp_of_negative();
+                lanes[lane] = lanes[lane].add(block[lane]);
+            }
+            if !LOG {
+                store::<T, WHOLE>(self.to, at, end, block);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish<const WHOLE: bool>(&self, at: usize, largest: T, log: T, scale: T) {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut block = load::<T, WHOLE>(if LOG { self.from } else { self.to }, at, self.count, T::ZERO);
+            for value in &mut block {
+                *value = if LOG { value.sub(largest).sub(log) } else { value.mul(scale) };
+            }
+            store::<T, WHOLE>(self.to, at, self.count, block);
+        }
     }
 }
 
@@ -256,13 +301,13 @@ impl<T: Float, const LOG: bool> Vectorised for Forward<T, LOG> {
             let total = self.powers(largest);
             let (log, scale) = (T::from_f64(total).ln(), T::from_f64(1.0 / total));
             let mut at = 0;
-            while at < self.count {
-                let mut block = load(if LOG { self.from } else { self.to }, at, self.count, T::ZERO);
-                for value in &mut block {
-                    *value = if LOG { value.sub(largest).sub(log) } else { value.mul(scale) };
-                }
-                store(self.to, at, self.count, block);
+            while at + BLOCK <= self.count {
+                self.finish::<true>(at, largest, log, scale);
+                one_block();
                 at += BLOCK;
+            }
+            if at < self.count {
+                self.finish::<false>(at, largest, log, scale);
             }
         }
     }
@@ -284,20 +329,49 @@ impl<T: Float, const LOG: bool> Backward<T, LOG> {
         while at < self.count {
             let end = (at + SUMMED).min(self.count);
             let mut lanes = [T::ZERO; BLOCK];
-            while at < end {
-                // SAFETY: within the lines.
-                let (grad, output) =
-                    unsafe { (load(self.grad, at, end, T::ZERO), load(self.output, at, end, T::ZERO)) };
-                for lane in 0..BLOCK {
-                    let term = if LOG { grad[lane] } else { grad[lane].mul(output[lane]) };
-                    lanes[lane] = lanes[lane].add(term);
+            // SAFETY: within the lines.
+            unsafe {
+                while at + BLOCK <= end {
+                    self.term::<true>(at, end, &mut lanes);
+                    at += BLOCK;
                 }
-                at += BLOCK;
+                if at < end {
+                    self.term::<false>(at, end, &mut lanes);
+                }
             }
             total += sum(lanes).to_f64();
             at = end;
         }
         total
+    }
+
+    #[inline(always)]
+    unsafe fn term<const WHOLE: bool>(&self, at: usize, end: usize, lanes: &mut [T; BLOCK]) {
+        // SAFETY: the caller's.
+        let (grad, output) = unsafe {
+            (load::<T, WHOLE>(self.grad, at, end, T::ZERO), load::<T, WHOLE>(self.output, at, end, T::ZERO))
+        };
+        for lane in 0..BLOCK {
+            let term = if LOG { grad[lane] } else { grad[lane].mul(output[lane]) };
+            lanes[lane] = lanes[lane].add(term);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish<const WHOLE: bool>(&self, at: usize, total: T) {
+        // SAFETY: the caller's; in place, the block is read before it is written.
+        unsafe {
+            let mut grad = load::<T, WHOLE>(self.grad, at, self.count, T::ZERO);
+            let output = load::<T, WHOLE>(self.output, at, self.count, T::ZERO);
+            for lane in 0..BLOCK {
+                grad[lane] = if LOG {
+                    grad[lane].sub(output[lane].exp().mul(total))
+                } else {
+                    grad[lane].sub(total).mul(output[lane])
+                };
+            }
+            store::<T, WHOLE>(self.to, at, self.count, grad);
+        }
     }
 }
 
@@ -309,18 +383,13 @@ impl<T: Float, const LOG: bool> Vectorised for Backward<T, LOG> {
         unsafe {
             let total = T::from_f64(self.total());
             let mut at = 0;
-            while at < self.count {
-                let mut grad = load(self.grad, at, self.count, T::ZERO);
-                let output = load(self.output, at, self.count, T::ZERO);
-                for lane in 0..BLOCK {
-                    grad[lane] = if LOG {
-                        grad[lane].sub(output[lane].exp().mul(total))
-                    } else {
-                        grad[lane].sub(total).mul(output[lane])
-                    };
-                }
-                store(self.to, at, self.count, grad);
+            while at + BLOCK <= self.count {
+                self.finish::<true>(at, total);
+                one_block();
                 at += BLOCK;
+            }
+            if at < self.count {
+                self.finish::<false>(at, total);
             }
         }
     }

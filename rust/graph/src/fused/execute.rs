@@ -31,6 +31,10 @@ type Pointers = SmallVec<[*mut u8; 16]>;
 #[repr(align(64))]
 struct Turn<const BYTES: usize>([u8; BYTES]);
 
+/// What machine code folds a run's elements into.
+#[repr(align(64))]
+struct Lanes(#[allow(dead_code, reason = "machine code reads it")] [f32; LANES]);
+
 struct Shared<'a>(&'a [*mut u8]);
 
 // SAFETY: addresses; tasks write disjoint ranges of the outputs.
@@ -159,18 +163,12 @@ impl Source for Computed<'_> {
         }
     }
 
-    unsafe fn fold(&self, fold: Fold, runs: Runs, lanes: *mut f32) -> usize {
+    unsafe fn fold(&self, fold: Fold, runs: Runs, results: *mut f32) -> usize {
         let ready = self.ready;
         let Some(Folding { machine, direct, .. }) = self.folding(fold, Direction::Along) else { return 0 };
         let runs = Runs { start: self.first + runs.start, ..runs };
         let done = runs.length / LANES * LANES;
-        // Blocks end at multiples of a row: within a run, only where all lanes are full.
-        let fits = |start: usize| {
-            let at = start % ready.row;
-            at + done <= ready.row || (ready.row.is_multiple_of(LANES) && at.is_multiple_of(LANES))
-        };
-        let starts = (0..runs.count).map(|run| runs.start + run * runs.step);
-        if done == 0 || !starts.clone().all(fits) {
+        if done == 0 {
             return 0;
         }
         let Ok(scratch) = self.fold_scratch(direct.as_ref()) else { return 0 };
@@ -183,16 +181,27 @@ impl Source for Computed<'_> {
             && runs.start % ready.row + done <= ready.row
             && let Some(mut steps) = ready.steps(&direct.reaches, runs.step)
         {
-            steps.push((LANES * size_of::<f32>()) as isize);
+            let (mut before, mut after) = (Lanes([fold.identity(); LANES]), MaybeUninit::<Lanes>::uninit());
             let mut pointers = task.pointers(&direct.reaches, runs.start);
-            pointers.push(lanes.cast());
+            pointers.extend([(&raw mut before).cast(), after.as_mut_ptr().cast(), results.cast()]);
+            steps.extend([0, 0, size_of::<f32>() as isize]);
             // SAFETY: the caller's promise; each run is within a row, and all rows are as far from the next.
             unsafe { machine.run(done, &mut pointers, runs.count, &steps) };
             return done;
         }
+        // Blocks end at multiples of a row: within a run, only where all lanes are full.
+        let fits = |start: usize| {
+            let at = start % ready.row;
+            at + done <= ready.row || (ready.row.is_multiple_of(LANES) && at.is_multiple_of(LANES))
+        };
+        let starts = (0..runs.count).map(|run| runs.start + run * runs.step);
+        if !starts.clone().all(fits) {
+            return 0;
+        }
         for (run, start) in starts.enumerate() {
-            // SAFETY: as above; the lanes of all runs are valid.
-            unsafe { task.fold(machine, direct.as_ref(), start..start + done, lanes.add(run * LANES)) };
+            let mut lanes = Lanes([fold.identity(); LANES]);
+            // SAFETY: as above; there is a result for each run.
+            unsafe { task.fold(machine, direct.as_ref(), start..start + done, &mut lanes, results.add(run)) };
         }
         done
     }
@@ -408,14 +417,24 @@ impl<'a> Task<'a> {
     /// As [`Self::run`], by machine code that folds.
     ///
     /// # Safety
-    /// As there; rows are whole turns, and `lanes` is valid.
-    unsafe fn fold(&mut self, machine: &Machine, direct: Option<&Direct>, range: Range<usize>, lanes: *mut f32) {
+    /// As there; rows are whole turns, and `result` is valid.
+    unsafe fn fold(
+        &mut self,
+        machine: &Machine,
+        direct: Option<&Direct>,
+        range: Range<usize>,
+        lanes: &mut Lanes,
+        result: *mut f32,
+    ) {
+        // From the lanes to the lanes: the last piece's result is that of all.
+        let lanes = std::ptr::from_mut(lanes).cast();
+        let folded = [lanes, lanes, result.cast()];
         if let Some(direct) = direct {
             // All rows in the same lanes.
             let mut steps: Pointed = direct.steps.clone().unwrap_or_default();
-            steps.push(0);
+            steps.extend(folded.map(|_| 0));
             return self.pieces(direct, range, |pointers, count, rows| {
-                pointers.push(lanes.cast());
+                pointers.extend(folded);
                 // SAFETY: as promised; the level is the machine's.
                 unsafe { machine.run(count, pointers, rows, &steps) };
             });
@@ -425,7 +444,7 @@ impl<'a> Task<'a> {
             let count = BLOCK.min(range.end - start).min(self.ready.row - start % self.ready.row);
             self.load(start, count, true);
             let mut blocks = self.blocks(machine, start);
-            blocks.push(lanes.cast());
+            blocks.extend(folded);
             // SAFETY: as above.
             unsafe { machine.run(count, &mut blocks, 1, &[]) };
             start += count;

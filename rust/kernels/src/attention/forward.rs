@@ -140,7 +140,7 @@ unsafe fn power<T: Float>(
         let mut fade = [T::ZERO; LANES];
         for lane in 0..LANES {
             base[lane] = if after[lane] == T::LOWEST { T::ZERO } else { after[lane] };
-            fade[lane] = before[lane].sub(base[lane]).exp();
+            fade[lane] = before[lane].sub(base[lane]).exp_of_negative();
         }
         let mut total = load(totals.as_ptr(), at);
         for lane in 0..LANES {
@@ -149,7 +149,7 @@ unsafe fn power<T: Float>(
         for row in 0..count {
             let mut score = load(scores, row * lanes + at);
             for lane in 0..LANES {
-                score[lane] = score[lane].sub(base[lane]).exp();
+                score[lane] = score[lane].sub(base[lane]).exp_of_negative();
                 total[lane] = total[lane].add(score[lane]);
             }
             store(scores, row * lanes + at, score);

@@ -9,6 +9,11 @@ pub fn exp(x: f64) -> f64 {
 }
 
 #[inline(always)]
+pub fn exp_of_negative(x: f64) -> f64 {
+    x.exp()
+}
+
+#[inline(always)]
 pub fn exp2(x: f64) -> f64 {
     x.exp2()
 }

@@ -93,6 +93,18 @@ pub fn exp(x: f32) -> f32 {
     value * power_of_two(half) * power_of_two(exponent.wrapping_sub(half))
 }
 
+/// `exp(x)` for `x <= 0`, or NaN.
+#[inline(always)]
+pub fn exp_of_negative(x: f32) -> f32 {
+    // So many powers of two more, and every result is normal.
+    const LIFT: i32 = 64;
+    let [low, _] = EXP_BOUNDS;
+    let x = if x < low { low } else { x };
+    let (value, exponent) = exp_parts(x);
+    // Into the subnormals with one rounding, as `exp`; the lifted power is exact.
+    value * power_of_two(exponent.wrapping_add(LIFT)) * power_of_two(-LIFT)
+}
+
 #[inline(always)]
 pub fn ln(x: f32) -> f32 {
     let subnormal = x < f32::MIN_POSITIVE;

@@ -60,14 +60,14 @@ impl<P: Step> Reducer for Each<P> {
         }
     }
 
-    fn fold(&self) -> Option<(Fold, P::Acc)> {
-        Some((self.0.fold()?, self.0.identity()))
+    fn fold(&self) -> Option<Fold> {
+        self.0.fold()
     }
 
     #[inline(always)]
-    unsafe fn along_from(&self, lanes: [P::Acc; LANES], from: *const P::Item, count: usize) -> P::Acc {
-        // SAFETY: the caller's.
-        unsafe { self.rest(lanes, from, 1, count) }
+    unsafe fn along_from(&self, others: P::Acc, from: *const P::Item, count: usize) -> P::Acc {
+        // SAFETY: every index is below `count`.
+        (0..count).fold(others, |acc, index| self.0.step(acc, unsafe { *from.add(index) }))
     }
 
     #[inline(always)]
@@ -87,23 +87,12 @@ impl<P: Step> Each<P> {
     /// `from` is valid for `count` elements at `stride`.
     #[inline(always)]
     unsafe fn column(&self, from: *const P::Item, stride: isize, count: usize) -> P::Acc {
-        if count >= LANES {
-            // SAFETY: the caller's.
-            return unsafe { self.rest([self.0.identity(); LANES], from, stride, count) };
+        // SAFETY: every index is below `count`.
+        let item = |index: usize| unsafe { *from.offset(index as isize * stride) };
+        if count < LANES {
+            return (0..count).fold(self.0.identity(), |acc, index| self.0.step(acc, item(index)));
         }
-        // SAFETY: every index is below `count`.
-        let item = |index: usize| unsafe { *from.offset(index as isize * stride) };
-        (0..count).fold(self.0.identity(), |acc, index| self.0.step(acc, item(index)))
-    }
-
-    /// The elements of a column that are left, and all lanes together.
-    ///
-    /// # Safety
-    /// As [`Reducer::along`], but that there may be no element.
-    #[inline(always)]
-    unsafe fn rest(&self, mut lanes: [P::Acc; LANES], from: *const P::Item, stride: isize, count: usize) -> P::Acc {
-        // SAFETY: every index is below `count`.
-        let item = |index: usize| unsafe { *from.offset(index as isize * stride) };
+        let mut lanes = [self.0.identity(); LANES];
         let mut done = 0;
         while done + LANES <= count {
             for (lane, acc) in lanes.iter_mut().enumerate() {

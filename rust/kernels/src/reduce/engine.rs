@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::source::{Fold, Input, LANES, Runs, Source};
+use super::source::{Fold, Input, Runs, Source};
 use crate::convert::Stored;
 use crate::error::{Error, Result};
 use crate::isa::{self, Level};
@@ -66,17 +66,17 @@ pub trait Reducer: Copy + Send + Sync {
     /// The rectangle is valid for reading, `accs` for writing one element a column.
     unsafe fn across(&self, rectangle: Rectangle<Self::Item>, accs: *mut Self::Acc);
 
-    /// How a source may fold f32 elements into lanes of f32, and what the lanes begin with.
-    fn fold(&self) -> Option<(Fold, Self::Acc)> {
+    /// How a source may fold f32 elements into accumulators of f32.
+    fn fold(&self) -> Option<Fold> {
         None
     }
 
-    /// As [`Self::along`] for a dense column, the first elements of which are in the lanes already; only for
-    /// what has a [`Self::fold`].
+    /// As [`Self::along`] for the last elements of a dense column, fewer than [`LANES`], where the others are
+    /// reduced already; only for what has a [`Self::fold`].
     ///
     /// # Safety
-    /// `from` is valid for the `count` elements that are left, which may be none.
-    unsafe fn along_from(&self, _many: [Self::Acc; LANES], _from: *const Self::Item, _count: usize) -> Self::Acc {
+    /// `from` is valid for the `count` elements.
+    unsafe fn along_from(&self, _others: Self::Acc, _from: *const Self::Item, _count: usize) -> Self::Acc {
         unreachable!("a reducer that does not fold")
     }
 
@@ -368,7 +368,8 @@ impl<R: Reducer> Plan<'_, R> {
             return unsafe { self.folded(rectangle, accs) };
         };
         let done = match self.reducer.fold() {
-            Some(fold) if self.along => self.folded_along(source, fold, rectangle, accs),
+            Some(fold) if self.along && self.folded_along(source, fold, rectangle, accs) => rectangle.columns,
+            Some(_) if self.along => 0,
             Some(fold) => self.folded_across(source, fold, rectangle, accs),
             None => 0,
         };

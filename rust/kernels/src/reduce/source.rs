@@ -1,5 +1,6 @@
 //! Elements that are computed when a reduction wants them, where others are in memory.
 
+use crate::element::Element;
 use crate::error::Result;
 use crate::view::{Attrs, View};
 
@@ -11,12 +12,13 @@ pub trait Source: Sync {
     /// The runs are within the tensor, `to` is valid for writing them, and there is one unless the tensor
     /// [is stored](Self::is_stored). No element is asked for twice.
     unsafe fn compute(&self, runs: Runs, to: Option<*mut u8>);
-    /// Folds the elements of each run into [`LANES`] lanes of f32 of its own, `LANES` at a time and each in its
-    /// lane. Gives how many elements of each run it did, a multiple of `LANES`; it may be none.
+    /// Folds the elements of each run to one f32: `LANES` at a time and each in its lane, then the lanes, each of
+    /// the first half with the one of the second, and so on. Gives how many elements of each run it did, a
+    /// multiple of `LANES`; it may be none.
     ///
     /// # Safety
-    /// The runs are within the tensor, `lanes` is valid for the lanes of all. No element is asked for twice.
-    unsafe fn fold(&self, fold: Fold, runs: Runs, lanes: *mut f32) -> usize;
+    /// The runs are within the tensor, `results` is valid for one of each. No element is asked for twice.
+    unsafe fn fold(&self, fold: Fold, runs: Runs, results: *mut f32) -> usize;
     /// Folds the elements of each run into those of one line of f32, each into the one of its place in the run, run
     /// after run. Gives how many elements of each run it did; it may be none.
     ///
@@ -38,6 +40,17 @@ pub enum Fold {
     Add,
     Max,
     Min,
+}
+
+impl Fold {
+    /// What accumulators begin with.
+    pub fn identity(self) -> f32 {
+        match self {
+            Self::Add => 0.0,
+            Self::Max => f32::LOWEST,
+            Self::Min => f32::HIGHEST,
+        }
+    }
 }
 
 /// Elements of a dense tensor, by their place in memory: `count` runs of `length` elements, the first

@@ -93,9 +93,12 @@ impl Assembler<'_> {
         self.asm.jb(turn)?;
         for id in self.allocation.before.clone() {
             if let Op::Accumulator(slot, number) = self.code.ops[id] {
-                let (to, from) = (self.accumulator(slot, number)?, self.register(id));
+                let (to, from) = (self.accumulator(slot + 1, number)?, self.register(id));
                 self.add(Instruction::with2(self.of(encodings::STORE), to, from)?)?;
             }
+        }
+        for id in self.allocation.after.clone() {
+            self.op(id)?;
         }
         self.asm.dec(rbp)?;
         self.asm.jz(end)?;
@@ -129,7 +132,8 @@ impl Assembler<'_> {
             | Op::UniformMask(slot)
             | Op::Store(slot, ..)
             | Op::StoreMask(slot, ..)
-            | Op::Accumulator(slot, _) => slot + 1,
+            | Op::StoreFirst(slot, _) => slot + 1,
+            Op::Accumulator(slot, _) => slot + 2,
             _ => 0,
         };
         self.code.ops.iter().map(slot).max().unwrap_or(0)
@@ -241,6 +245,13 @@ impl Assembler<'_> {
                 let to = self.element(slot, number)?;
                 self.add(Instruction::with2(self.of(encodings::STORE), to, from)?)
             }
+            Op::StoreFirst(slot, from) => {
+                let from = self.in_register(self.operand(from))?;
+                let (from, first) = (Register::XMM0 + (from as u32 - self.numbered(0) as u32), self.pointer(slot)?);
+                let store = if self.wide { Encoding::EVEX_Vmovss_m32_k1_xmm } else { Encoding::VEX_Vmovss_m32_xmm };
+                self.add(Instruction::with2(store, MemoryOperand::with_base(first.into()), from)?)
+            }
+            Op::From(first, a) => self.from(first, self.register(id), self.register(a)),
             Op::Two(op, a, b) => self.two(op, id, a, b),
             Op::Three(op, a, b, c) => self.product(op, self.register(id), [a, b, c].map(|id| self.operand(id))),
             Op::Shifted(shift, a, by) => {
@@ -297,6 +308,24 @@ impl Assembler<'_> {
             return Ok(());
         }
         self.add(Instruction::with2(self.of(encodings::MOVE), to, from)?)
+    }
+
+    /// The elements from this one on, a power of two: by quarters of a register, or within each.
+    fn from(&mut self, first: usize, to: Register, from: Register) -> Emitted {
+        const QUARTER: usize = 4;
+        // The place of each element is the old one's with this bit the other way.
+        let by = match (first / QUARTER, first) {
+            (2, _) => 0b01_00_11_10u32,
+            (1, _) => 0b10_11_00_01,
+            (_, 2) => 0b01_00_11_10,
+            _ => 0b10_11_00_01,
+        };
+        let is_within = first < QUARTER;
+        self.add(match (is_within, self.wide) {
+            (true, _) => Instruction::with3(self.of(encodings::WITHIN_QUARTERS), to, from, by)?,
+            (false, true) => Instruction::with4(encodings::QUARTERS, to, from, from, by)?,
+            (false, false) => Instruction::with4(encodings::HALVES, to, from, from, 1u32)?,
+        })
     }
 
     fn two(&mut self, op: Binary, id: Id, a: Id, b: Id) -> Emitted {

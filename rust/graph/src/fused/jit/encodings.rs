@@ -19,6 +19,11 @@ pub const COMPARE: Pair =
     [Encoding::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae, Encoding::VEX_Vcmpps_ymm_ymm_ymmm256_imm8];
 /// The first writes where its mask says so, the second takes its mask as a fourth operand.
 pub const BLEND: Pair = [Encoding::EVEX_Vblendmps_zmm_k1z_zmm_zmmm512b32, Encoding::VEX_Vblendvps_ymm_ymm_ymmm256_ymm];
+/// Elements within each 16 bytes, and the 16 bytes of a register.
+pub const WITHIN_QUARTERS: Pair =
+    [Encoding::EVEX_Vpermilps_zmm_k1z_zmmm512b32_imm8, Encoding::VEX_Vpermilps_ymm_ymmm256_imm8];
+pub const QUARTERS: Encoding = Encoding::EVEX_Vshuff32x4_zmm_k1z_zmm_zmmm512b32_imm8;
+pub const HALVES: Encoding = Encoding::VEX_Vperm2f128_ymm_ymm_ymmm256_imm8;
 pub const TERNARY: Encoding = Encoding::EVEX_Vpternlogd_zmm_k1z_zmm_zmmm512b32_imm8;
 
 pub fn binary(op: Binary) -> Pair {

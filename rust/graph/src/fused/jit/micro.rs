@@ -98,10 +98,15 @@ pub enum Op {
     Masks(MaskBinary, Id, Id),
     Store(Slot, usize, Id),
     StoreMask(Slot, usize, Id),
-    /// A vector that lasts from turn to turn: what the memory holds before the loop and gets after it.
+    /// A vector that lasts from turn to turn: what the memory of a slot holds before the loop, and that of the
+    /// next slot gets after it.
     Accumulator(Slot, usize),
     /// Makes the second the accumulator's value for the next turn.
     Keep(Id, Id),
+    /// The elements from this one on as the first ones, as many again.
+    From(usize, Id),
+    /// The first element alone, to the slot's.
+    StoreFirst(Slot, Id),
 }
 
 impl Op {
@@ -117,7 +122,9 @@ impl Op {
             | Self::Shifted(_, a, _)
             | Self::ToFloat(a)
             | Self::Store(_, _, a)
-            | Self::StoreMask(_, _, a) => [Some(a), None, None],
+            | Self::StoreMask(_, _, a)
+            | Self::From(_, a)
+            | Self::StoreFirst(_, a) => [Some(a), None, None],
             Self::Two(_, a, b) | Self::Test(_, a, b) | Self::Masks(_, a, b) | Self::Keep(a, b) => {
                 [Some(a), Some(b), None]
             }
@@ -136,7 +143,7 @@ impl Op {
 
     /// Whether it has no result.
     pub fn is_store(&self) -> bool {
-        matches!(self, Self::Store(..) | Self::StoreMask(..) | Self::Keep(..))
+        matches!(self, Self::Store(..) | Self::StoreMask(..) | Self::StoreFirst(..) | Self::Keep(..))
     }
 
     /// Whether it is the same in every turn, by itself; most ops are where their inputs are.
@@ -160,16 +167,29 @@ pub struct Code {
     /// How far down its vector's code each op is, at least as far as its inputs.
     depth: Vec<usize>,
     next_depth: usize,
+    /// The first op that runs after the loop.
+    after: usize,
 }
 
 impl Code {
     pub fn new(wide: bool) -> Self {
-        Self { ops: Vec::new(), wide, in_turns: true, known: HashMap::new(), depth: Vec::new(), next_depth: 0 }
+        Self { ops: Vec::new(), wide, in_turns: true, known: HashMap::new(), depth: Vec::new(), next_depth: 0, after: usize::MAX }
     }
 
     /// What is pushed from here on is for the turn's next vector.
     pub fn begin_vector(&mut self) {
         self.next_depth = 0;
+    }
+
+    /// What is pushed from here on runs after the loop, once a row.
+    pub fn end_loop(&mut self) {
+        self.after = self.ops.len();
+        // What was computed of an accumulator in the loop is not of what it is after it.
+        self.known.retain(|op, _| op.is_constant());
+    }
+
+    pub fn is_after(&self, id: Id) -> bool {
+        id >= self.after
     }
 
     pub fn push(&mut self, op: Op) -> Id {

@@ -42,7 +42,7 @@ pub struct Machine {
     pages: Pages,
     pool: Vec<Line>,
     pub level: Level,
-    /// The values whose blocks it is called with; then comes, where it folds, what it folds into.
+    /// The values whose blocks it is called with; then comes, where it folds, what it folds into (see [`Direction`]).
     pub slots: Vec<(ValueId, Use)>,
     /// Vectors of a turn.
     vectors: usize,
@@ -133,13 +133,36 @@ pub fn compile(
 /// What elements side by side are folded into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// Lanes, in turns.
+    /// Lanes, in turns. They are read from one memory and written to another; the lanes together go to a third.
     Along,
     /// Elements side by side.
     Across,
 }
 
-/// Machine code that makes `value` by `steps` and folds it into [`LANES`] lanes, or into a line.
+fn join(code: &mut Code, fold: Fold, left: Id, right: Id) -> Id {
+    match fold {
+        Fold::Add => code.add(left, right),
+        Fold::Max => code.max(left, right),
+        Fold::Min => code.min(left, right),
+    }
+}
+
+/// All lanes of these vectors together, in the first: the halves with each other, and so on.
+fn join_lanes(code: &mut Code, fold: Fold, mut vectors: Vec<Id>, width: usize) -> Option<Id> {
+    while vectors.len() > 1 {
+        let right = vectors.split_off(vectors.len() / 2);
+        vectors = vectors.into_iter().zip(right).map(|(left, right)| join(code, fold, left, right)).collect();
+    }
+    let halves = std::iter::successors(Some(width / 2), |&half| Some(half / 2)).take_while(|&half| half > 0);
+    vectors.pop().map(|all| {
+        halves.fold(all, |left, half| {
+            let right = code.push(Op::From(half, left));
+            join(code, fold, left, right)
+        })
+    })
+}
+
+/// Machine code that makes `value` by `steps` and folds it into [`LANES`] lanes and those into one, or into a line.
 pub fn compile_fold(
     fused: &Fused,
     steps: &[&Step],
@@ -158,6 +181,7 @@ pub fn compile_fold(
         let mut code = Code::new(level == Level::Avx512);
         code.in_turns = in_turns;
         let mut slots = Vec::new();
+        let mut all_lanes = Vec::new();
         for number in 0..vectors {
             let ids = vector(fused, steps, &mut code, &mut slots, number, &is_uniform, |_| false)?;
             let slot = slots.len();
@@ -166,15 +190,17 @@ pub fn compile_fold(
                 Direction::Across => Op::Load(slot, number),
             });
             let element = *ids.get(&value)?;
-            let next = match fold {
-                Fold::Add => code.add(lanes, element),
-                Fold::Max => code.max(lanes, element),
-                Fold::Min => code.min(lanes, element),
-            };
+            let next = join(&mut code, fold, lanes, element);
             code.push(match direction {
                 Direction::Along => Op::Keep(lanes, next),
                 Direction::Across => Op::Store(slot, number, next),
             });
+            all_lanes.push(lanes);
+        }
+        if direction == Direction::Along {
+            code.end_loop();
+            let joined = join_lanes(&mut code, fold, all_lanes, assemble::width(level))?;
+            code.push(Op::StoreFirst(slots.len() + 2, joined));
         }
         machine(code, slots, vectors, level)
     })

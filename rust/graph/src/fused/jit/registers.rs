@@ -20,6 +20,8 @@ pub struct Allocation {
     /// Ops that run before the loop.
     pub before: Vec<Id>,
     pub inside: Vec<Id>,
+    /// Ops that run after the loop.
+    pub after: Vec<Id>,
     /// The constants' bits.
     pub pool: Vec<u32>,
 }
@@ -49,10 +51,11 @@ impl Free {
     }
 }
 
-/// Straight-line code in the order in which it runs: before the loop, then a turn of it.
+/// Straight-line code in the order in which it runs: before the loop, a turn of it, after it.
 struct Order {
     before: Vec<Id>,
     inside: Vec<Id>,
+    after: Vec<Id>,
     /// The last op that reads each; none for what nothing reads, or what the next turn reads again.
     last: Vec<Option<Id>>,
     lasts: Vec<bool>,
@@ -62,22 +65,23 @@ impl Order {
     fn new(code: &Code) -> Self {
         let fixed = code.fixed();
         let is_before = |id: Id| fixed[id] || matches!(code.ops[id], Op::Accumulator(..));
-        let (before, inside): (Vec<Id>, Vec<Id>) =
-            code.order().into_iter().filter(|&id| !code.ops[id].is_constant()).partition(|&id| is_before(id));
+        let order = code.order().into_iter().filter(|&id| !code.ops[id].is_constant());
+        let (before, order): (Vec<Id>, Vec<Id>) = order.partition(|&id| is_before(id));
+        let (after, inside): (Vec<Id>, Vec<Id>) = order.into_iter().partition(|&id| code.is_after(id));
         let mut last = vec![None; code.ops.len()];
         let mut lasts: Vec<bool> = code.ops.iter().map(|op| matches!(op, Op::Accumulator(..))).collect();
-        for &id in before.iter().chain(&inside) {
+        for &id in before.iter().chain(&inside).chain(&after) {
             for input in code.ops[id].inputs() {
                 last[input] = Some(id);
                 lasts[input] |= !is_before(id) && is_before(input);
             }
         }
-        Self { before, inside, last, lasts }
+        Self { before, inside, after, last, lasts }
     }
 
     /// Calls `step(op, ended inputs, whether nothing reads its result)` in order.
     fn walk(&self, code: &Code, mut step: impl FnMut(Id, &[Id], bool) -> Option<()>) -> Option<()> {
-        for &id in self.before.iter().chain(&self.inside) {
+        for &id in self.before.iter().chain(&self.inside).chain(&self.after) {
             let is_ended =
                 |input: &Id| self.last[*input] == Some(id) && !self.lasts[*input] && !code.ops[*input].is_constant();
             let mut ended: Vec<Id> = code.ops[id].inputs().filter(is_ended).collect();
@@ -147,6 +151,6 @@ pub fn allocate(code: &Code, vectors: usize, masks: Option<usize>) -> Option<All
         }
         Some(())
     })?;
-    let Order { before, inside, .. } = order;
-    Some(Allocation { of, kept, before, inside, pool })
+    let Order { before, inside, after, .. } = order;
+    Some(Allocation { of, kept, before, inside, after, pool })
 }

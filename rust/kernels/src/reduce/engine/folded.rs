@@ -7,83 +7,83 @@ use super::super::source::{Fold, LANES, Runs, Source};
 use super::{Plan, Rectangle, Reducer, STRIP};
 use crate::lanes::{Vectorised, vectorise_at};
 
-/// Columns, or leaves of one, that a source folds at a time.
-const FOLDED: usize = 32;
+/// Columns whose ends, which a source does not fold, are computed at a time.
+const ENDS: usize = 32;
+/// Leaves of one column that a source folds at a time.
+const LEAVES: usize = 32;
 
 /// Columns that a source has folded but for their ends.
-struct Rest<R: Reducer> {
+struct Ends<R: Reducer> {
     reducer: R,
-    lanes: *const [R::Acc; LANES],
-    columns: usize,
     /// Of each column, one after another.
     from: *const R::Item,
     count: usize,
+    columns: usize,
     accs: *mut R::Acc,
 }
 
-impl<R: Reducer> Vectorised for Rest<R> {
+impl<R: Reducer> Vectorised for Ends<R> {
     type Output = ();
     #[inline(always)]
     unsafe fn run(self) {
-        let Self { reducer, lanes, columns, from, count, accs } = self;
+        let Self { reducer, from, count, columns, accs } = self;
         for column in 0..columns {
-            // SAFETY: the lanes and elements were computed; there are accumulators for all.
-            unsafe { accs.add(column).write(reducer.along_from(*lanes.add(column), from.add(column * count), count)) };
+            // SAFETY: the elements were computed; there are accumulators for all.
+            unsafe {
+                let acc = accs.add(column);
+                acc.write(reducer.along_from(acc.read(), from.add(column * count), count));
+            }
         }
     }
 }
 
 impl<R: Reducer> Plan<'_, R> {
-    /// A leaf of dense columns, most of whose elements the source folds itself, where it can: gives how many
-    /// columns are done.
-    #[inline(never)]
+    /// A leaf of dense columns, most of whose elements the source folds itself: whether it can.
     pub fn folded_along(
         &self,
         source: &dyn Source,
-        (fold, identity): (Fold, R::Acc),
+        fold: Fold,
         rectangle: Rectangle<R::Item>,
         accs: *mut R::Acc,
-    ) -> usize {
+    ) -> bool {
         let Rectangle { rows, row_stride, columns, column_stride, .. } = rectangle;
         if row_stride != 1 || rows < 2 * LANES {
-            return 0;
+            return false;
         }
-        let (first, step) = (self.first(&rectangle), column_stride as usize);
-        let mut tails = [const { MaybeUninit::<R::Item>::uninit() }; FOLDED * LANES];
-        let mut column = 0;
-        while column < columns {
-            let count = FOLDED.min(columns - column);
-            let mut lanes = [const { MaybeUninit::uninit() }; FOLDED];
-            lanes[..count].fill(MaybeUninit::new([identity; LANES]));
-            let start = first + column * step;
-            // SAFETY: the columns are within the input; who folds has lanes of f32.
-            let done =
-                unsafe { source.fold(fold, Runs { start, length: rows, count, step }, lanes.as_mut_ptr().cast()) };
-            let left = rows - done;
-            if done == 0 || left > LANES {
-                return column;
-            }
-            // SAFETY: what is left of each column fits the tails; the strip has these accumulators.
+        let (start, step) = (self.first(&rectangle), column_stride as usize);
+        // SAFETY: the columns are within the input; who folds has accumulators of f32, and here for all columns.
+        let done = unsafe { source.fold(fold, Runs { start, length: rows, count: columns, step }, accs.cast()) };
+        let left = rows - done;
+        if done == 0 || left >= LANES {
+            return false;
+        }
+        if left > 0 {
+            self.ends(source, Runs { start: start + done, length: left, count: columns, step }, accs);
+        }
+        true
+    }
+
+    /// Not inlined: rows of whole lanes have no ends.
+    #[inline(never)]
+    fn ends(&self, source: &dyn Source, runs: Runs, accs: *mut R::Acc) {
+        let mut ends = [const { MaybeUninit::<R::Item>::uninit() }; ENDS * LANES];
+        for column in (0..runs.count).step_by(ENDS) {
+            let columns = ENDS.min(runs.count - column);
+            let (start, from) = (runs.start + column * runs.step, ends.as_mut_ptr());
+            // SAFETY: the ends of so many columns fit, each shorter than the lanes; there are accumulators for all.
             unsafe {
-                if left > 0 {
-                    let runs = Runs { start: start + done, length: left, count, step };
-                    source.compute(runs, Some(tails.as_mut_ptr().cast()));
-                }
-                let (from, accs) = (tails.as_ptr().cast(), accs.add(column));
-                let lanes = lanes.as_ptr().cast();
-                let rest = Rest { reducer: self.reducer, lanes, columns: count, from, count: left, accs };
-                vectorise_at(self.level, rest);
+                source.compute(Runs { start, count: columns, ..runs }, Some(from.cast()));
+                let (from, accs) = (from.cast_const().cast(), accs.add(column));
+                vectorise_at(self.level, Ends { reducer: self.reducer, from, count: runs.length, columns, accs });
             }
-            column += count;
         }
-        columns
     }
 
     /// A leaf of lines that the source folds itself, where it can: gives how many columns are done.
     pub fn folded_across(
         &self,
         source: &dyn Source,
-        (fold, identity): (Fold, R::Acc),
+        fold: Fold,
         rectangle: Rectangle<R::Item>,
         accs: *mut R::Acc,
     ) -> usize {
@@ -94,10 +94,11 @@ impl<R: Reducer> Plan<'_, R> {
         let runs = Runs { start: self.first(&rectangle), length: columns, count: rows, step: row_stride as usize };
         // SAFETY: the strip has these accumulators, of f32 where there is a fold; the runs are within the input.
         unsafe {
+            let line = accs.cast::<f32>();
             for column in 0..columns {
-                accs.add(column).write(identity);
+                line.add(column).write(fold.identity());
             }
-            source.fold_across(fold, runs, accs.cast())
+            source.fold_across(fold, runs, line)
         }
     }
 
@@ -106,14 +107,14 @@ impl<R: Reducer> Plan<'_, R> {
         let (source, fold) = (self.input.source?, self.reducer.fold()?);
         let row = self.reduced.inner();
         let whole = range.len() / self.leaf;
-        if !self.along || self.reduced.dims.len() != 1 || row.strides[0] != 1 || whole > FOLDED {
+        if !self.along || self.reduced.dims.len() != 1 || row.strides[0] != 1 || whole > LEAVES {
             return None;
         }
         let from = base.wrapping_add(range.start);
         let step = self.leaf as isize;
         let leaves = Rectangle { from, rows: self.leaf, row_stride: 1, columns: whole, column_stride: step };
-        let mut accs = [const { MaybeUninit::uninit() }; FOLDED + 1];
-        if self.folded_along(source, fold, leaves, accs.as_mut_ptr().cast()) < whole {
+        let mut accs = [const { MaybeUninit::uninit() }; LEAVES + 1];
+        if !self.folded_along(source, fold, leaves, accs.as_mut_ptr().cast()) {
             return None;
         }
         let done = whole * self.leaf;
