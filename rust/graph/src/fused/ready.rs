@@ -287,6 +287,11 @@ impl Ready {
 }
 
 impl Ready {
+    /// Whether machine code does it all, many rows at a time.
+    pub fn takes_rows(&self) -> bool {
+        self.direct.as_ref().is_some_and(|direct| direct.is_even && direct.steps.is_some())
+    }
+
     /// How many steps machine code runs.
     pub fn machine_steps(&self) -> usize {
         let compiled = self.segments.iter().filter(|segment| segment.machine.is_some());

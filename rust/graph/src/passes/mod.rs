@@ -7,6 +7,7 @@ mod dependencies;
 pub mod fuse;
 pub mod in_place;
 pub mod reductions;
+pub mod spread;
 pub mod tiles;
 
 use crate::program::Program;
@@ -20,6 +21,7 @@ pub fn optimise(program: &mut Program) {
     dead_code::run(program);
     tiles::run(program);
     reductions::run(program);
+    spread::run(program);
     in_place::run(program);
     crate::plan::run(program);
 }
