@@ -348,9 +348,8 @@ impl<T: Float, const LOG: bool> Backward<T, LOG> {
     #[inline(always)]
     unsafe fn term<const WHOLE: bool>(&self, at: usize, end: usize, lanes: &mut [T; BLOCK]) {
         // SAFETY: the caller's.
-        let (grad, output) = unsafe {
-            (load::<T, WHOLE>(self.grad, at, end, T::ZERO), load::<T, WHOLE>(self.output, at, end, T::ZERO))
-        };
+        let (grad, output) =
+            unsafe { (load::<T, WHOLE>(self.grad, at, end, T::ZERO), load::<T, WHOLE>(self.output, at, end, T::ZERO)) };
         for lane in 0..BLOCK {
             let term = if LOG { grad[lane] } else { grad[lane].mul(output[lane]) };
             lanes[lane] = lanes[lane].add(term);

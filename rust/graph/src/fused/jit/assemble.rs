@@ -1,6 +1,8 @@
 //! From straight-line code to loops of machine code, over rows and a row's elements:
 //! `fn(elements, pointers, pool, rows, steps)`.
 
+mod halves;
+
 use iced_x86::code_asm::*;
 use iced_x86::{Code as Encoding, IcedError, Instruction, MemoryOperand, Register};
 use rustorch_kernels::isa::Level;
@@ -127,7 +129,10 @@ impl Assembler<'_> {
     fn slots(&self) -> usize {
         let slot = |op: &Op| match *op {
             Op::Load(slot, _)
+            | Op::LoadHalf(_, slot, _)
             | Op::Uniform(slot)
+            | Op::UniformHalf(_, slot)
+            | Op::StoreHalf(_, slot, ..)
             | Op::LoadMask(slot, _)
             | Op::UniformMask(slot)
             | Op::Store(slot, ..)
@@ -240,6 +245,13 @@ impl Assembler<'_> {
                 let from = self.element(slot, number)?;
                 self.add(Instruction::with2(self.of(encodings::LOAD), self.register(id), from)?)
             }
+            Op::LoadHalf(half, slot, number) => {
+                let from = self.half_element(slot, number)?;
+                self.widen(half, self.register(id), Operand::Memory(from))
+            }
+            Op::UniformHalf(half, slot) => self.uniform_half(half, id, slot),
+            Op::RoundToF16(a) => self.round_to_f16(id, a),
+            Op::StoreHalf(half, slot, number, from) => self.store_half(half, slot, number, from),
             Op::Store(slot, number, from) => {
                 let from = self.in_register(self.operand(from))?;
                 let to = self.element(slot, number)?;

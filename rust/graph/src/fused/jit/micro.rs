@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use rustorch_kernels::dtype::DType;
+
 /// An index into [`Code::ops`].
 pub type Id = usize;
 
@@ -73,12 +75,31 @@ pub enum MaskBinary {
     Xor,
 }
 
+/// A half type: in memory alone, and a number of f32 in a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Half {
+    F16,
+    BF16,
+}
+
+impl Half {
+    pub fn of(dtype: DType) -> Option<Self> {
+        match dtype {
+            DType::F16 => Some(Self::F16),
+            DType::BF16 => Some(Self::BF16),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
     /// Of the turn's vector of this number.
     Load(Slot, usize),
+    LoadHalf(Half, Slot, usize),
     /// The same element for all: read once.
     Uniform(Slot),
+    UniformHalf(Half, Slot),
     /// By its bits.
     Constant(u32),
     Two(Binary, Id, Id),
@@ -87,6 +108,8 @@ pub enum Op {
     /// A whole number's value.
     ToFloat(Id),
     Sqrt(Id),
+    /// To the nearest f16.
+    RoundToF16(Id),
     /// The first where the third's bits are set, else the second's (AVX-512).
     Bits(Id, Id, Id),
     /// The third where the mask is set, else the second: `Select(mask, otherwise, then)`.
@@ -97,6 +120,8 @@ pub enum Op {
     Test(Compare, Id, Id),
     Masks(MaskBinary, Id, Id),
     Store(Slot, usize, Id),
+    /// Of numbers that the half type has.
+    StoreHalf(Half, Slot, usize, Id),
     StoreMask(Slot, usize, Id),
     /// A vector that lasts from turn to turn: what the memory of a slot holds before the loop, and that of the
     /// next slot gets after it.
@@ -113,12 +138,16 @@ impl Op {
     pub fn inputs(&self) -> impl Iterator<Item = Id> {
         let inputs: [Option<Id>; 3] = match *self {
             Self::Load(..)
+            | Self::LoadHalf(..)
             | Self::Uniform(_)
+            | Self::UniformHalf(..)
             | Self::Constant(_)
             | Self::LoadMask(..)
             | Self::UniformMask(_)
             | Self::Accumulator(..) => [None; 3],
             Self::Sqrt(a)
+            | Self::RoundToF16(a)
+            | Self::StoreHalf(.., a)
             | Self::Shifted(_, a, _)
             | Self::ToFloat(a)
             | Self::Store(_, _, a)
@@ -143,14 +172,17 @@ impl Op {
 
     /// Whether it has no result.
     pub fn is_store(&self) -> bool {
-        matches!(self, Self::Store(..) | Self::StoreMask(..) | Self::StoreFirst(..) | Self::Keep(..))
+        matches!(
+            self,
+            Self::Store(..) | Self::StoreHalf(..) | Self::StoreMask(..) | Self::StoreFirst(..) | Self::Keep(..)
+        )
     }
 
     /// Whether it is the same in every turn, by itself; most ops are where their inputs are.
     fn is_fixed(&self) -> Option<bool> {
         match self {
-            Self::Uniform(_) | Self::Constant(_) | Self::UniformMask(_) => Some(true),
-            Self::Load(..) | Self::LoadMask(..) | Self::Accumulator(..) => Some(false),
+            Self::Uniform(_) | Self::UniformHalf(..) | Self::Constant(_) | Self::UniformMask(_) => Some(true),
+            Self::Load(..) | Self::LoadHalf(..) | Self::LoadMask(..) | Self::Accumulator(..) => Some(false),
             op if op.is_store() => Some(false),
             _ => None,
         }
@@ -173,7 +205,15 @@ pub struct Code {
 
 impl Code {
     pub fn new(wide: bool) -> Self {
-        Self { ops: Vec::new(), wide, in_turns: true, known: HashMap::new(), depth: Vec::new(), next_depth: 0, after: usize::MAX }
+        Self {
+            ops: Vec::new(),
+            wide,
+            in_turns: true,
+            known: HashMap::new(),
+            depth: Vec::new(),
+            next_depth: 0,
+            after: usize::MAX,
+        }
     }
 
     /// What is pushed from here on is for the turn's next vector.
@@ -307,6 +347,22 @@ impl Code {
         }
         let nan = self.test(Compare::Unordered, a, a);
         self.select(nan, a, better)
+    }
+
+    /// To the nearest number that a half type has, and to even between two.
+    pub fn round(&mut self, half: Half, a: Id) -> Id {
+        if half == Half::F16 {
+            return self.push(Op::RoundToF16(a));
+        }
+        // The upper half of the bits, and one more where the lower half says so.
+        let [below_half, one, upper] = [0x7fff, 1, 0xffff_0000].map(|bits| self.bits(bits));
+        let shifted = self.push(Op::Shifted(Shift::Right, a, 16));
+        let odd = self.two(Binary::And, shifted, one);
+        let lifted = self.two(Binary::IntAdd, a, below_half);
+        let lifted = self.two(Binary::IntAdd, lifted, odd);
+        let rounded = self.two(Binary::And, lifted, upper);
+        let (is_nan, nan) = (self.test(Compare::Unordered, a, a), self.constant(f32::NAN));
+        self.select(is_nan, nan, rounded)
     }
 
     /// The mask of what is not zero (NaN is not).

@@ -1,4 +1,4 @@
-//! Machine code for runs of steps over f32 and bool: one loop with the values in registers, where
+//! Machine code for runs of steps over f32, the half types and bool: one loop with the values in registers, where
 //! the interpreter would write each block to memory and read it again.
 //!
 //! It is used where the machine has AVX2 or AVX-512 and lets memory be made executable; `RUSTORCH_JIT=0`
@@ -20,7 +20,7 @@ use rustorch_kernels::isa::Level;
 use rustorch_kernels::reduce::{Fold, LANES};
 
 use super::{Fused, Step, ValueId};
-use micro::{Code, Id, Op, Slot};
+use micro::{Code, Half, Id, Op, Slot};
 use pages::Pages;
 
 /// What machine code does with the memory of a value.
@@ -85,7 +85,10 @@ pub fn is_on(level: Level) -> bool {
 
 /// Whether a step can be a part of machine code.
 pub fn knows(fused: &Fused, step: &Step) -> bool {
-    let is_known = |value: &ValueId| matches!(fused.values[*value], DType::F32 | DType::Bool);
+    let is_known = |value: &ValueId| {
+        let dtype = fused.values[*value];
+        matches!(dtype, DType::F32 | DType::Bool) || Half::of(dtype).is_some()
+    };
     if !step.reads().iter().all(is_known) || !step.makes().iter().all(is_known) {
         return false;
     }
@@ -100,11 +103,16 @@ fn translate(fused: &Fused, step: &Step, code: &mut Code, inputs: &[Id]) -> Opti
             rows::float_row(row.name, code, inputs, scalars.floats.map(|value| value as f32))
         }
         Step::Apply { row, compute: DType::Bool, .. } => rows::mask_row(row.name, code, inputs),
-        Step::Cast { from, to } => match (fused.values[*from], fused.values[*to]) {
-            (DType::Bool, DType::F32) => Some(code.mask_to_float(inputs[0])),
-            (DType::F32, DType::Bool) => Some(code.is_true(inputs[0])),
-            _ => None,
-        },
+        Step::Cast { from, to } => {
+            let (from, to, input) = (fused.values[*from], fused.values[*to], inputs[0]);
+            Some(match (from, Half::of(to)) {
+                _ if from == to => input,
+                (DType::Bool, _) => code.mask_to_float(input),
+                (_, Some(half)) => code.round(half, input),
+                _ if to == DType::Bool => code.is_true(input),
+                _ => input,
+            })
+        }
         _ => None,
     }
 }
@@ -232,10 +240,13 @@ fn vector(
             let id = *ids.entry(value).or_insert_with(|| {
                 let used = if is_uniform(value) { Use::ReadOne } else { Use::Read };
                 let slot = slot_of(slots, value, used);
-                code.push(match (fused.values[value], used) {
-                    (DType::Bool, Use::ReadOne) => Op::UniformMask(slot),
-                    (DType::Bool, _) => Op::LoadMask(slot, number),
-                    (_, Use::ReadOne) => Op::Uniform(slot),
+                let dtype = fused.values[value];
+                code.push(match (dtype, Half::of(dtype), used) {
+                    (DType::Bool, _, Use::ReadOne) => Op::UniformMask(slot),
+                    (DType::Bool, _, _) => Op::LoadMask(slot, number),
+                    (_, Some(half), Use::ReadOne) => Op::UniformHalf(half, slot),
+                    (_, Some(half), _) => Op::LoadHalf(half, slot, number),
+                    (_, None, Use::ReadOne) => Op::Uniform(slot),
                     _ => Op::Load(slot, number),
                 })
             });
@@ -246,8 +257,9 @@ fn vector(
         ids.insert(value, made);
         if is_wanted(value) {
             let slot = slot_of(slots, value, Use::Write);
-            code.push(match fused.values[value] {
-                DType::Bool => Op::StoreMask(slot, number, made),
+            code.push(match (fused.values[value], Half::of(fused.values[value])) {
+                (DType::Bool, _) => Op::StoreMask(slot, number, made),
+                (_, Some(half)) => Op::StoreHalf(half, slot, number, made),
                 _ => Op::Store(slot, number, made),
             });
         }
