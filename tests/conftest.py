@@ -1,11 +1,13 @@
 """A fallback that a test does not allow is an error: native or visible."""
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 
@@ -25,6 +27,14 @@ def fallback_policy(request: pytest.FixtureRequest) -> Iterator[None]:
     before = torch.rustorch.set_fallback_policy("silent" if allowed else "error")
     yield
     torch.rustorch.set_fallback_policy(before)
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Every test draws the same each time, alone or after others, so that a failure repeats."""
+    torch.manual_seed(0)
+    numpy.random.seed(0)
+    random.seed(0)
 
 
 @pytest.fixture
