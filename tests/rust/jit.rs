@@ -269,10 +269,14 @@ fn rows_and_columns_spread_over_a_matrix_are_read_in_place() {
 fn what_reads_one_number_a_row_is_machine_code_by_itself() {
     const ROWS: i64 = 70;
     // Rows of whole turns, or not, which the row's own loop is left with.
-    for (width, name) in [(96, "fused[div]"), (100, "div")] {
+    for (width, name, is_turned) in [(96, "fused[div]", false), (96, "fused[div]", true), (100, "div", false)] {
         let count = (ROWS * width) as usize;
-        let strides: [&'static [i64]; 2] = [vec![width, 1].leak(), &[1, 0]];
-        let view = |block, strides| captured::view(block, DType::F32, vec![ROWS, width].leak(), strides);
+        // The same rows with their dimensions in the other order, as eager's iterators have them.
+        let dims = |dims: [i64; 2]| -> &'static [i64] {
+            Vec::leak(if is_turned { vec![dims[1], dims[0]] } else { dims.to_vec() })
+        };
+        let strides = [dims([width, 1]), dims([1, 0])];
+        let view = |block, strides| captured::view(block, DType::F32, dims([ROWS, width]), strides);
         captured::begin(3, 4 * count);
         launch(Op::div.row(), &[view(2, strides[0]), view(0, strides[0]), view(1, strides[1])], DType::F32);
         let mut plain = captured::finish(&[0, 1], &[2]);

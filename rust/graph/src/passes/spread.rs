@@ -13,7 +13,10 @@ pub fn run(program: &mut Program) {
 }
 
 fn in_machine_code(instruction: &Instruction) -> Option<Instruction> {
-    if !matches!(instruction.kernel, Kernel::Row(_)) || !instruction.read().iter().any(is_spread) {
+    let result = instruction.written().first()?;
+    if !matches!(instruction.kernel, Kernel::Row(_))
+        || !instruction.read().iter().any(|operand| is_spread(operand, result))
+    {
         return None;
     }
     let mut instruction = fuse::alone(instruction)?;
@@ -23,7 +26,9 @@ fn in_machine_code(instruction: &Instruction) -> Option<Instruction> {
     has_rows.then_some(instruction)
 }
 
-/// Whether an operand's elements are the same along a row, but not all through.
-fn is_spread(operand: &Operand) -> bool {
-    operand.strides.last() == Some(&0) && operand.strides.iter().any(|&stride| stride != 0)
+/// Whether an operand's elements are the same along a row, but not all through. A row is what lies side by side in
+/// the result, whichever dimension that is.
+fn is_spread(operand: &Operand, result: &Operand) -> bool {
+    let inner = (0..result.sizes.len()).find(|&dim| result.strides[dim] == 1 && result.sizes[dim] != 1);
+    inner.is_some_and(|dim| operand.strides.get(dim) == Some(&0)) && operand.strides.iter().any(|&stride| stride != 0)
 }
