@@ -230,6 +230,9 @@ fn groups_and_depthwise() {
             check::<f32>(&case(3, channels, channels, channels, &spatial), 1e-4);
         }
     }
+    for spatial in [square(9, 3, 1, 1, 1), square(21, 3, 2, 1, 1), square(13, 5, 2, 2, 1), square(2, 3, 1, 1, 2)] {
+        check::<f32>(&case(2, 37, 37, 37, &spatial), 1e-4);
+    }
     check::<f32>(&case(20, 3, 3, 3, &square(1, 3, 1, 1, 1)), 1e-4);
     check::<f32>(&case(2, 4, 4, 4, &[[100, 9, 2, 4, 1]]), 1e-4);
     check::<f32>(&case(2, 3, 3, 3, &[[4, 2, 2, 1, 1], [5, 3, 1, 1, 1], [9, 3, 2, 1, 1]]), 1e-4);
@@ -255,6 +258,16 @@ fn channels_fill_vectors_where_images_do_not() {
     check::<f32>(&case(70, 16, 16, 1, &square(1, 1, 1, 0, 1)), 1e-4);
     check::<f64>(&case(3, 18, 20, 1, &square(2, 3, 1, 1, 1)), 1e-11);
     check::<bf16>(&case(3, 18, 20, 1, &square(2, 3, 1, 1, 1)), 1e-2);
+}
+
+#[test]
+fn kernels_of_one_element() {
+    check::<f32>(&case(3, 20, 37, 1, &square(9, 1, 1, 0, 1)), 1e-4);
+    check::<f32>(&case(2, 37, 4, 1, &square(8, 1, 1, 0, 3)), 1e-4);
+    check::<f32>(&case(1, 16, 48, 1, &[[70, 1, 1, 0, 1]]), 1e-4);
+    check::<f32>(&case(2, 5, 9, 1, &[[3, 1, 1, 0, 1], [4, 1, 1, 0, 1], [7, 1, 1, 0, 1]]), 1e-4);
+    check::<f64>(&case(3, 20, 37, 1, &square(9, 1, 1, 0, 1)), 1e-11);
+    check::<bf16>(&case(3, 20, 37, 1, &square(9, 1, 1, 0, 1)), 1e-2);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::planes::{Planes, Shape, SourceOf};
 use super::positions::{Layout, Positions};
 use super::tile::{self, Step, Tile};
 use super::weights::{self, Block, Weights};
-use super::{Geometry, Images, Target, channels, depthwise};
+use super::{Geometry, Images, Target, channels, depthwise, depthwise_channels};
 use crate::convert::StoredFloat;
 use crate::error::Result;
 use crate::isa::{self, Level};
@@ -228,6 +228,9 @@ fn run<S: StoredFloat>(mut setup: Setup<'_, S>, bias: Option<&View<'_>>) -> Resu
     }
     let bias = bias.map(|bias| widened::<S>(bias)).transpose()?;
     if groups > 1 && out.channels == groups && from.channels == groups {
+        if depthwise_channels::suits(&[&out, &from]) {
+            return depthwise_channels::gather(level, &setup, bias.as_ref());
+        }
         return depthwise::gather(level, &setup, bias.as_ref());
     }
     if setup.prefers_channels(lanes) {

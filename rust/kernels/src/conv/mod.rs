@@ -9,8 +9,11 @@
 mod axis;
 mod channels;
 mod depthwise;
+#[allow(clippy::needless_range_loop, reason = "two indices over arrays of fixed sizes unroll into registers")]
+mod depthwise_channels;
 mod gather;
 mod planes;
+mod pointwise;
 mod positions;
 #[allow(clippy::needless_range_loop, reason = "two indices over arrays of fixed sizes unroll into registers")]
 mod product;
@@ -198,7 +201,11 @@ pub fn forward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         bias.expect_dtype("bias", out.dtype())?;
         bias.expect_sizes("bias", &[out.size(1)])?;
     }
-    match_float!(out.dtype(), S => gather::forward::<S>(&geometry, out, input, weight, bias.optional()))
+    let bias = bias.optional();
+    match_float!(out.dtype(), S => match pointwise::forward::<S>(&geometry, out, input, weight, bias)? {
+        true => Ok(()),
+        false => gather::forward::<S>(&geometry, out, input, weight, bias),
+    })
 }
 
 /// `[grad_input, grad_output, weight, bias?]`: the bias (of the input's channels) serves a
@@ -213,8 +220,10 @@ pub fn input_grad(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         bias.expect_dtype("bias", grad_input.dtype())?;
         bias.expect_sizes("bias", &[grad_input.size(1)])?;
     }
-    match_float!(grad_input.dtype(), S => {
-        gather::input_grad::<S>(&geometry, grad_input, grad_output, weight, bias.optional())
+    let bias = bias.optional();
+    match_float!(grad_input.dtype(), S => match pointwise::input_grad::<S>(&geometry, grad_input, grad_output, weight, bias)? {
+        true => Ok(()),
+        false => gather::input_grad::<S>(&geometry, grad_input, grad_output, weight, bias),
     })
 }
 
@@ -225,7 +234,10 @@ pub fn weight_grad(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     };
     let geometry = Geometry::of(attrs)?;
     check(&geometry, grad_output, input, grad_weight)?;
-    match_float!(grad_weight.dtype(), S => weight_grad::run::<S>(&geometry, grad_weight, input, grad_output))
+    match_float!(grad_weight.dtype(), S => match pointwise::weight_grad::<S>(&geometry, grad_weight, input, grad_output)? {
+        true => Ok(()),
+        false => weight_grad::run::<S>(&geometry, grad_weight, input, grad_output),
+    })
 }
 
 /// `[grad_bias, grad_output]`: sums over all but the channels.

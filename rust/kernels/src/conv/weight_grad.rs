@@ -5,7 +5,7 @@
 
 use super::axis;
 use super::planes::{Planes, Shape, SourceOf};
-use super::{Geometry, Images, Target, depthwise, weight_grad_channels};
+use super::{Geometry, Images, Target, depthwise, depthwise_channels, weight_grad_channels};
 use crate::convert::StoredFloat;
 use crate::element::Element;
 use crate::error::Result;
@@ -41,6 +41,9 @@ pub fn run<S: StoredFloat>(
         axis::forward(gradient.size[dim], kernel.size[dim], stride[dim], padding[dim], dilation[dim])
     });
     if depthwise::is_one(geometry, kernel.count, input.channels) {
+        if depthwise_channels::suits(&[&input, &gradient]) {
+            return depthwise_channels::weight_grad(level, &kernel, &input, &gradient, &axes);
+        }
         return depthwise::weight_grad(level, &kernel, &input, &gradient, &axes);
     }
     let [depth, rows, cols] = &axes;
