@@ -1,6 +1,6 @@
 //! The cut of a product into cells, and one cell's arithmetic.
 
-use super::{Matrix, Number, Scale, blocked, direct, plain, vector};
+use super::{Matrix, Number, Scale, blocked, direct, dots, plain, vector};
 use crate::convert::Compute;
 use crate::element::Element;
 use crate::error::Result;
@@ -218,6 +218,9 @@ macro_rules! floats {
                 if out.rows == 1 {
                     let (out, a, b) = (out.transposed(), a.transposed(), b.transposed());
                     return vector::multiply(level, &out, &b, &a, alpha, accumulate);
+                }
+                if level > Level::Scalar && dots::is_worth(out, a, b) {
+                    return dots::multiply(level, out, a, b, alpha, accumulate);
                 }
                 if level > Level::Scalar && direct::is_worth(out, a) {
                     return direct::multiply(level, out, a, b, alpha, accumulate);

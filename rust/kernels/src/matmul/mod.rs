@@ -8,6 +8,8 @@ mod blocked;
 mod cell;
 #[allow(clippy::needless_range_loop, reason = "as above")]
 mod direct;
+#[allow(clippy::needless_range_loop, reason = "as above")]
+mod dots;
 mod packed;
 mod plain;
 mod vector;
