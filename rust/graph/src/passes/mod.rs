@@ -6,6 +6,7 @@ pub mod dead_code;
 mod dependencies;
 pub mod fuse;
 pub mod in_place;
+pub mod layout;
 pub mod reductions;
 pub mod spread;
 pub mod tiles;
@@ -17,6 +18,7 @@ pub fn optimise(program: &mut Program) {
     dead_code::run(program);
     constants::run(program);
     common::run(program);
+    layout::run(program);
     fuse::run(program);
     dead_code::run(program);
     tiles::run(program);
