@@ -18,6 +18,7 @@ from torch.fx import GraphModule
 from rustorch_device import _replay
 from rustorch_device._partition import partition
 from rustorch_device.graph import GraphReport, Importer, Plan
+from rustorch_device.weights import Kept
 
 _replay.register()
 
@@ -28,13 +29,14 @@ MAX_PLANS = 32
 listeners: list[list[GraphReport]] = []
 
 
-def compile_graph(module: GraphModule, kind: str) -> Callable[[list[Any]], list[Any]]:
+def compile_graph(module: GraphModule, kind: str, kept: Kept | None = None) -> Callable[[list[Any]], list[Any]]:
     """A function that runs the graph: it takes the arguments as a list, which it empties, and gives
     the results as a list. A new set of argument shapes imports the graph anew.
 
     Args:
         module: a graph of aten ops, whose output is a list or tuple.
         kind: what reports call it: "forward", "backward" or "inference".
+        kept: what is kept of its weights from call to call.
     """
     plans: list[Plan] = []
 
@@ -45,7 +47,7 @@ def compile_graph(module: GraphModule, kind: str) -> Callable[[list[Any]], list[
                 arguments.clear()
                 return results
         report = GraphReport(kind)
-        plan, results = Importer(module, arguments, report).run()
+        plan, results = Importer(module, arguments, report, kept).run()
         plans.insert(0, plan)
         del plans[MAX_PLANS:]
         for listener in listeners:
@@ -62,6 +64,14 @@ def _compiler(kind: str) -> Callable[[GraphModule, Sequence[Any]], Callable[[lis
     return lambda module, _examples: compile_graph(module, kind)
 
 
+def _compile_with_weights(module: GraphModule, _examples: Sequence[Any]) -> Callable[[list[Any]], list[Any]]:
+    """Compiles an inference graph, some of whose arguments are known to be parameters or buffers."""
+    context = torch._guards.TracingContext.try_get()
+    metadata = None if context is None else context.fw_metadata
+    static = [] if metadata is None else metadata.static_input_indices
+    return compile_graph(module, "inference", Kept(module, static))
+
+
 def rust_backend(
     module: GraphModule, examples: list[torch.Tensor], options: dict[str, Any] | None = None, **_hints: Any
 ) -> Callable[..., Any]:
@@ -70,14 +80,18 @@ def rust_backend(
     Args:
         module: the graph.
         examples: its arguments.
-        options: `{"cache": True}` keeps graphs in PyTorch's cache of compiled graphs (`_artifact.py`).
+        options: `{"cache": True}` keeps graphs in PyTorch's cache of compiled graphs (`_artifact.py`);
+            `{"keep_weights": True}` keeps, in inference, what is made of weights alone (`weights.py`).
 
     Raises:
-        ValueError: an option that the backend does not know.
+        ValueError: an option that the backend does not know, or both of these.
     """
     options = options or {}
-    if unknown := options.keys() - {"cache"}:
-        raise ValueError(f"rust_backend has no option {', '.join(sorted(unknown))}; it knows: cache")
+    if unknown := options.keys() - {"cache", "keep_weights"}:
+        raise ValueError(f"rust_backend has no option {', '.join(sorted(unknown))}; it knows: cache, keep_weights")
+    keeps_weights = options.get("keep_weights", False)
+    if keeps_weights and options.get("cache", False):
+        raise ValueError("rust_backend keeps graphs (cache) or weights (keep_weights), not both")
     compiler: Callable[[str], Any] = _compiler
     keeping: AbstractContextManager[None] = nullcontext()
     if options.get("cache", False):
@@ -88,7 +102,7 @@ def rust_backend(
     compiled = aot_autograd(
         fw_compiler=compiler("forward"),
         bw_compiler=compiler("backward"),
-        inference_compiler=compiler("inference"),
+        inference_compiler=_compile_with_weights if keeps_weights else compiler("inference"),
         partition_fn=partition,
         # Writes to arguments (an optimizer's step) belong to the program.
         keep_inference_input_mutations=True,

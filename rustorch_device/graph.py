@@ -23,6 +23,7 @@ from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rustorch_device import _C, _replay
+from rustorch_device.weights import Kept
 
 DEVICE = torch.device("rustorch", 0)
 
@@ -155,7 +156,7 @@ class ProgramStep:
 class Plan:
     """An imported graph."""
 
-    steps: list[ProgramStep | EagerStep]
+    steps: list[ProgramStep | EagerStep | Kept]
     #: How many arguments there are; they are the first slots.
     arguments: int
     #: The slots after the arguments: constants of the graph, and None for what steps make.
@@ -221,8 +222,11 @@ class Importer:
     """Imports one graph, running it once on the way: the first call's results come of it. The list of
     arguments is emptied."""
 
-    def __init__(self, module: GraphModule, arguments: list[Any], report: GraphReport) -> None:
+    def __init__(
+        self, module: GraphModule, arguments: list[Any], report: GraphReport, kept: Kept | None = None
+    ) -> None:
         self.module = module
+        self.kept = kept
         self.report = report
         self.nodes = list(module.graph.nodes)
         self.position = {node: index for index, node in enumerate(self.nodes)}
@@ -232,7 +236,7 @@ class Importer:
         arguments.clear()
         self.constants: dict[int, Any] = {}
         self.numbers: dict[int, Any] = {}
-        self.steps: list[ProgramStep | EagerStep] = []
+        self.steps: list[ProgramStep | EagerStep | Kept] = []
         #: The nodes that are being captured, with their stand-in values; None between segments.
         self.segment: dict[Node, Any] | None = None
         self.stand_ins: dict[Node, Any] = {}
@@ -240,15 +244,18 @@ class Importer:
 
     def run(self) -> tuple[Plan, list[Any]]:
         started = time.perf_counter()
+        for node in self.nodes:
+            if node.op == "get_attr":
+                position = self.position[node]
+                self.slots[position] = operator.attrgetter(str(node.target))(self.module)
+                self.constants[position] = self.slots[position]
         try:
+            if self.kept is not None and self.kept.nodes:
+                self._import_kept(self.kept)
             for node in self.nodes:
-                if node.op == "get_attr":
-                    position = self.position[node]
-                    self.slots[position] = operator.attrgetter(str(node.target))(self.module)
-                    self.constants[position] = self.slots[position]
-                elif node.op == "call_function" and node not in self.done:
+                if node.op == "call_function" and node not in self.done:
                     self._import(node)
-            self._end_segment(len(self.nodes) - 1)
+            self._end_segment()
         finally:
             if self.segment is not None:
                 _C.capture_abandon()
@@ -280,11 +287,25 @@ class Importer:
         phases = ", ".join(f"{phase} {1e3 * spent:.1f} ms" for phase, spent in self.report.seconds.items())
         log.info("%s imported: %s", self.report.name, phases)
 
+    def _import_kept(self, kept: Kept) -> None:
+        """What weights alone decide, as the first step."""
+        if kept.steps:
+            self.done.update(kept.nodes)
+            kept.run(self.slots)
+        else:
+            for node in kept.nodes:
+                if node not in self.done:
+                    self._import(node)
+            self._end_segment()
+            kept.steps = self.steps
+            kept.save(self.slots)
+        self.steps = [kept]
+
     def _import(self, node: Node) -> None:
         refusal = self._capture(node)
         if refusal is None:
             return
-        self._end_segment(self.position[node])
+        self._end_segment()
         self.report.nodes.append(NodeReport(node.name, str(node.target), "eager", refusal))
         self._run_eagerly(node)
 
@@ -361,8 +382,8 @@ class Importer:
             self.stand_ins[node] = value
         return self.stand_ins[node]
 
-    def _end_segment(self, position: int) -> None:
-        """Ends the capture before the node at `position`; runs the program for its results."""
+    def _end_segment(self) -> None:
+        """Ends the capture; runs the program for its results."""
         if self.segment is None:
             return
         tensors: list[torch.Tensor] = []
@@ -370,7 +391,7 @@ class Importer:
         results: list[int] = []
 
         def later(node: Node) -> list[Node]:
-            return [user for user in node.users if self.position[user] >= position]
+            return [user for user in node.users if user not in self.done]
 
         for node, value in self.segment.items():
             if not (readers := later(node)):
