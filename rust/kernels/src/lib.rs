@@ -10,6 +10,7 @@ pub mod distance;
 pub mod dtype;
 pub mod element;
 pub mod error;
+pub mod finish;
 pub mod grid_sample;
 pub mod index;
 pub mod isa;

@@ -5,6 +5,7 @@ use super::axis::Outputs;
 use super::gather::{Setup, facts};
 use super::planes::{Planes, SourceOf};
 use super::product::{self, Product};
+use super::report::Report;
 use super::weights::Source;
 use super::{Images, Target};
 use crate::convert::StoredFloat;
@@ -118,7 +119,12 @@ struct Class<S: StoredFloat> {
 }
 
 /// See [`super::gather`], whose setup this takes.
-pub fn run<S: StoredFloat>(level: Level, setup: &Setup<'_, S>, bias: Option<&Scratch<S::Math>>) -> Result<()> {
+pub fn run<S: StoredFloat>(
+    level: Level,
+    setup: &Setup<'_, S>,
+    bias: Option<&Scratch<S::Math>>,
+    report: Option<Report<'_>>,
+) -> Result<()> {
     let Setup { groups, out, from, .. } = setup;
     let (lanes, _) = facts::<S::Math>(level);
     let (outputs, inputs) = (out.channels / groups, from.channels / groups);
@@ -136,17 +142,23 @@ pub fn run<S: StoredFloat>(level: Level, setup: &Setup<'_, S>, bias: Option<&Scr
         let along = (0..DEPTH.min(panels.depth())).map(|step| (step * width) as isize).collect();
         classes.push(Class { positions, taps, steps: Vec::new(), panels, along });
     }
+    let of_channels = report.filter(|_| setup.is_one_class()).and_then(Report::of_channels);
     let mut first = 0;
     while first < out.count {
         let count = source.batch.min(out.count - first);
         let planes = source.planes(level, first, count);
+        let mut is_told = false;
         for class in &mut classes {
             if class.steps.is_empty() {
                 let channel = |at: usize| at as isize * planes.channel_stride;
                 class.steps = (0..inputs).flat_map(|at| class.taps.iter().map(move |tap| channel(at) + tap)).collect();
             }
             let pass = Pass { groups: *groups, inputs, outputs, class, planes: &planes, out, first, bias };
-            pass.run(level, count)?;
+            is_told = pass.run(level, count, of_channels)?;
+        }
+        if let Some(report) = report.filter(|_| !is_told) {
+            // SAFETY: the images up to these are done.
+            unsafe { report.images(first..first + count) };
         }
         first += count;
     }
@@ -185,7 +197,8 @@ struct Pass<'a, S: StoredFloat> {
 }
 
 impl<S: StoredFloat> Pass<'_, S> {
-    fn run(&self, level: Level, count: usize) -> Result<()> {
+    /// Gives whether its outputs were told of.
+    fn run(&self, level: Level, count: usize, report: Option<Report<'_>>) -> Result<bool> {
         let panels = &self.class.panels;
         let total = count * self.class.positions.len();
         let chunks = total.div_ceil(TASK_POSITIONS).max(1);
@@ -194,6 +207,7 @@ impl<S: StoredFloat> Pass<'_, S> {
         let fewest = TASKS.div_ceil(self.groups * chunks);
         let wide = (TASK_CHANNELS / panels.width).min(panels.blocks.div_ceil(fewest)).max(1);
         let across = panels.blocks.div_ceil(wide);
+        let report = report.filter(|_| self.groups * across == 1);
         let work = total * self.out.channels * panels.depth().max(1);
         let (_, registers) = facts::<S::Math>(level);
         // Tiles are as even as they can be, so there are no more of them than of the tallest.
@@ -210,12 +224,12 @@ impl<S: StoredFloat> Pass<'_, S> {
                     let blocks = block..(block + wide).min(panels.blocks);
                     let [factors, panel, sums] =
                         [0, gathered, gathered + panel].map(|at| Target(room.ptr().wrapping_add(at)));
-                    run_at(level, Task { pass: self, group, blocks, positions, factors, panel, sums });
+                    run_at(level, Task { pass: self, group, blocks, positions, factors, panel, sums, report });
                 }
                 Err(error) => *refusal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error),
             }
         });
-        refusal.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).map_or(Ok(()), Err)
+        refusal.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).map_or(Ok(report.is_some()), Err)
     }
 }
 
@@ -229,6 +243,8 @@ struct Task<'a, S: StoredFloat> {
     factors: Target<S::Math>,
     panel: Target<S::Math>,
     sums: Target<S::Math>,
+    /// Of positions whose channels are all this task's.
+    report: Option<Report<'a>>,
 }
 
 impl<S: StoredFloat> Kernel<S::Math> for Task<'_, S> {
@@ -295,6 +311,10 @@ impl<S: StoredFloat> Kernel<S::Math> for Task<'_, S> {
             for block in self.blocks.clone() {
                 let to = out.data.wrapping_offset(channel(block) as isize * out.channel_stride);
                 store(sums(block), panels.width, valid(block), to, out.channel_stride, &targets);
+            }
+            if let Some(report) = &self.report {
+                let first = self.pass.first * class.positions.len();
+                report.positions(first + self.positions.start..first + self.positions.end);
             }
         }
     }

@@ -8,6 +8,7 @@ use super::axis::{Outputs, Source};
 use super::gather::{Setup, facts, layout};
 use super::planes::{Pack, SLACK, Shape, start};
 use super::positions::Positions;
+use super::report::Report;
 use super::tile::{self, Step, Tile};
 use super::weight_grad::{Spread, SpreadOne};
 use super::weights::Block;
@@ -63,7 +64,13 @@ fn for_each_part<T: Copy + Send>(
 }
 
 /// A gather of one input channel for each output channel.
-pub fn gather<S: StoredFloat>(level: Level, setup: &Setup<'_, S>, bias: Option<&Scratch<S::Math>>) -> Result<()> {
+pub fn gather<S: StoredFloat>(
+    level: Level,
+    setup: &Setup<'_, S>,
+    bias: Option<&Scratch<S::Math>>,
+    report: Option<Report<'_>>,
+) -> Result<()> {
+    let of_planes = report.and_then(Report::of_planes);
     let (lanes, registers) = facts::<S::Math>(level);
     let shape = Shape::new(setup.sources.clone());
     let phases = setup.classes.iter().map(|class| class[2].step).max().unwrap_or(1);
@@ -110,9 +117,15 @@ pub fn gather<S: StoredFloat>(level: Level, setup: &Setup<'_, S>, bias: Option<&
             weights: memory.wrapping_add(sources + SLACK),
             partial: memory.wrapping_add(sources + SLACK + taps),
             results: (phases > 1).then(|| Results { data: memory.wrapping_add(own).cast(), phases, pitch }),
+            report: of_planes,
         };
         run_at(level, task);
-    })
+    })?;
+    if let Some(report) = report.filter(|_| of_planes.is_none()) {
+        // SAFETY: all images are done.
+        unsafe { report.images(0..setup.out.count) };
+    }
+    Ok(())
 }
 
 /// The layout of a class whose columns lie side by side.
@@ -143,6 +156,7 @@ struct Task<'a, 'k, S: StoredFloat> {
     weights: *mut S::Math,
     partial: *mut S::Math,
     results: Option<Results<S>>,
+    report: Option<Report<'a>>,
 }
 
 impl<S: StoredFloat> Kernel<S::Math> for Task<'_, '_, S> {
@@ -163,11 +177,14 @@ impl<S: StoredFloat> Kernel<S::Math> for Task<'_, '_, S> {
                     Pack { images: from, image, channel, shape: self.shape, to }.run::<L>();
                 }
                 super::planes::fill::<L>(self.memory.add(group.len() * size), SLACK);
-                for plane in group {
+                for plane in group.clone() {
                     let (image, channel) = channel_of(plane);
                     let weights = kernel.data.cast_const().wrapping_offset(channel as isize * strides.0);
                     let target = start(out, image, channel);
                     self.compute::<L>(self.memory.add((plane - first) * size), weights, channel, target);
+                }
+                if let Some(report) = &self.report {
+                    report.planes(group);
                 }
             }
         }

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::axis::{Outputs, Source};
 use super::gather::Setup;
+use super::report::Report;
 use super::{Images, Target};
 use crate::convert::StoredFloat;
 use crate::element::Element;
@@ -134,8 +135,16 @@ fn weights<S: StoredFloat>(kernel: &Images<S>, channels: usize, channel_stride: 
 }
 
 /// A gather of one input channel for each output channel.
-pub fn gather<S: StoredFloat>(level: Level, setup: &Setup<'_, S>, bias: Option<&Scratch<S::Math>>) -> Result<()> {
+pub fn gather<S: StoredFloat>(
+    level: Level,
+    setup: &Setup<'_, S>,
+    bias: Option<&Scratch<S::Math>>,
+    report: Option<Report<'_>>,
+) -> Result<()> {
     let Setup { out, from, kernel, strides, .. } = setup;
+    // Outputs of several classes lie in turns.
+    let is_whole = |axes: &[Outputs; 3]| (0..3).all(|dim| axes[dim].count == out.size[dim]);
+    let by_rows = report.and_then(Report::of_channels).filter(|_| setup.classes.iter().all(is_whole));
     let channels = out.channels;
     let weights = weights(kernel, channels, strides.0)?;
     for axes in &setup.classes {
@@ -146,8 +155,16 @@ pub fn gather<S: StoredFloat>(level: Level, setup: &Setup<'_, S>, bias: Option<&
         let work = class.rows() * row;
         threads::parallel_chunks(class.rows(), (TASK / row.max(1)).max(1), work / WORK_PER_NANOSECOND, |rows| {
             let bias = bias.map_or(std::ptr::null(), |bias| bias.ptr().cast_const());
-            run_at(level, Task { class: &class, channels, weights: &weights, bias, rows });
+            run_at(level, Task { class: &class, channels, weights: &weights, bias, rows: rows.clone() });
+            if let Some(report) = by_rows {
+                // SAFETY: these rows of outputs are this task's own, and done.
+                unsafe { report.positions(rows.start * out.size[2]..rows.end * out.size[2]) };
+            }
         });
+    }
+    if let Some(report) = report.filter(|_| by_rows.is_none()) {
+        // SAFETY: all are done.
+        unsafe { report.images(0..out.count) };
     }
     Ok(())
 }

@@ -3,11 +3,13 @@
 use super::axis::{self, Outputs};
 use super::planes::{Planes, Shape, SourceOf};
 use super::positions::{Layout, Positions};
+use super::report::Report;
 use super::tile::{self, Step, Tile};
 use super::weights::{self, Block, Weights};
 use super::{Geometry, Images, Target, channels, depthwise, depthwise_channels};
 use crate::convert::StoredFloat;
 use crate::error::Result;
+use crate::finish::Finish;
 use crate::isa::{self, Level};
 use crate::lanes::{Kernel, Lanes, Real, run_at};
 use crate::scratch::Scratch;
@@ -32,6 +34,10 @@ const WORTH_TURNING: (f64, f64) = (40.0, 1.1);
 const TASKS: usize = 16;
 /// Multiply-adds that are worth a task of their own.
 const TASK_WORK: usize = 1 << 20;
+/// Outputs that are told of at once: they are in the second-level cache; and the positions that each channel's
+/// begin at a multiple of.
+const TOLD: usize = 16 << 10;
+const TOLD_AT: usize = 32;
 /// Multiply-adds a nanosecond: an estimate, for the decision to use more threads.
 const WORK_PER_NANOSECOND: usize = 48;
 
@@ -42,9 +48,10 @@ pub fn forward<S: StoredFloat>(
     input: &View<'_>,
     weight: &View<'_>,
     bias: Option<&View<'_>>,
+    finish: Option<&dyn Finish>,
 ) -> Result<()> {
     let (out, input, kernel) = (Images::<S>::of(out), Images::<S>::of(input), Images::<S>::of(weight));
-    by_images(geometry, out, input, kernel, bias, |geometry, out, input, kernel| {
+    by_images(geometry, [out, input, kernel], bias, finish, |geometry, out, input, kernel| {
         let axes: [_; 3] = std::array::from_fn(|dim| {
             let Geometry { stride, padding, dilation, .. } = geometry;
             axis::forward(out.size[dim], kernel.size[dim], stride[dim], padding[dim], dilation[dim])
@@ -64,10 +71,11 @@ pub fn input_grad<S: StoredFloat>(
     grad_output: &View<'_>,
     weight: &View<'_>,
     bias: Option<&View<'_>>,
+    finish: Option<&dyn Finish>,
 ) -> Result<()> {
     let (out, from) = (Images::<S>::of(grad_input), Images::<S>::of(grad_output));
     let kernel = Images::<S>::of(weight);
-    by_images(geometry, out, from, kernel, bias, |geometry, out, from, kernel| {
+    by_images(geometry, [out, from, kernel], bias, finish, |geometry, out, from, kernel| {
         let axes: [_; 3] = std::array::from_fn(|dim| {
             let Geometry { stride, padding, dilation, .. } = geometry;
             axis::input_grad(out.size[dim], kernel.size[dim], stride[dim], padding[dim], dilation[dim])
@@ -91,10 +99,9 @@ pub fn input_grad<S: StoredFloat>(
 /// does, with the images as the innermost dimension of one.
 fn by_images<S: StoredFloat>(
     geometry: &Geometry,
-    out: Images<S>,
-    from: Images<S>,
-    kernel: Images<S>,
+    [out, from, kernel]: [Images<S>; 3],
     bias: Option<&View<'_>>,
+    finish: Option<&dyn Finish>,
     setup: impl for<'a> Fn(&Geometry, Images<S>, Images<S>, &'a Images<S>) -> Setup<'a, S>,
 ) -> Result<()> {
     if out.count * out.channels * out.positions() == 0 {
@@ -103,7 +110,7 @@ fn by_images<S: StoredFloat>(
     let (lanes, _) = facts::<S::Math>(isa::level());
     let plain = setup(geometry, out, from, &kernel);
     if geometry.rank == 3 || out.count == 1 || out.channel_stride == 1 {
-        return run(plain, bias);
+        return run(plain, bias, finish);
     }
     let bytes = from.channels * from.positions() * size_of::<S::Math>();
     let together = (IMAGES_BYTES / bytes.max(1)).max(lanes).min(out.count);
@@ -114,9 +121,17 @@ fn by_images<S: StoredFloat>(
     };
     let depth = (from.channels / plain.groups * kernel.positions()) as f64;
     if turned(0).filled(lanes) < plain.filled(lanes) * (WORTH_TURNING.1 + WORTH_TURNING.0 / depth) {
-        return run(plain, bias);
+        return run(plain, bias, finish);
     }
-    (0..out.count).step_by(together).try_for_each(|first| run(turned(first), bias))
+    let report = finish.map(|finish| Report::new(finish, &out));
+    for first in (0..out.count).step_by(together) {
+        run(turned(first), bias, None)?;
+        if let Some(report) = report {
+            // SAFETY: the images up to these are done.
+            unsafe { report.images(first..(first + together).min(out.count)) };
+        }
+    }
+    Ok(())
 }
 
 /// The part of vectors of `lanes` that `count` elements fill.
@@ -137,6 +152,14 @@ struct Class<T> {
     /// From the first output to this class's first.
     first: isize,
     lane_stride: isize,
+}
+
+impl<T> Class<T> {
+    /// The position that a vector begins with, of all outputs of a plane; of none, their number.
+    fn position(&self, vector: usize, all: usize) -> usize {
+        let first = self.positions.vectors.get(vector).map(|vector| self.positions.pieces[vector.first_piece].out);
+        first.map_or(all, |first| first as usize)
+    }
 }
 
 /// The elements of a vector and the registers at a level.
@@ -207,6 +230,12 @@ impl<S> Setup<'_, S> {
         filled(cols, lanes).max(filled(plane, lanes) * (rows * cols) as f64 / plane.max(1) as f64)
     }
 
+    /// Whether all outputs of a plane are of one class, one after the other.
+    pub fn is_one_class(&self) -> bool {
+        let [class] = self.classes.as_slice() else { return false };
+        class.iter().map(|axis| axis.count).product::<usize>() == self.out.positions()
+    }
+
     /// Whether vectors of output channels are fuller than those of positions.
     fn prefers_channels(&self, lanes: usize) -> bool {
         let outputs = self.out.channels / self.groups;
@@ -216,8 +245,9 @@ impl<S> Setup<'_, S> {
     }
 }
 
-fn run<S: StoredFloat>(mut setup: Setup<'_, S>, bias: Option<&View<'_>>) -> Result<()> {
+fn run<S: StoredFloat>(mut setup: Setup<'_, S>, bias: Option<&View<'_>>, finish: Option<&dyn Finish>) -> Result<()> {
     let Setup { groups, out, from, .. } = setup;
+    let report = finish.map(|finish| Report::new(finish, &out));
     let level = isa::level();
     let (lanes, registers) = facts::<S::Math>(level);
     setup.classes.retain(|class| class.iter().all(|axis| axis.count > 0));
@@ -229,12 +259,12 @@ fn run<S: StoredFloat>(mut setup: Setup<'_, S>, bias: Option<&View<'_>>) -> Resu
     let bias = bias.map(|bias| widened::<S>(bias)).transpose()?;
     if groups > 1 && out.channels == groups && from.channels == groups {
         if depthwise_channels::suits(&[&out, &from]) {
-            return depthwise_channels::gather(level, &setup, bias.as_ref());
+            return depthwise_channels::gather(level, &setup, bias.as_ref(), report);
         }
-        return depthwise::gather(level, &setup, bias.as_ref());
+        return depthwise::gather(level, &setup, bias.as_ref(), report);
     }
     if setup.prefers_channels(lanes) {
-        return channels::run(level, &setup, bias.as_ref());
+        return channels::run(level, &setup, bias.as_ref(), report);
     }
     let (outputs, inputs) = (out.channels / groups, from.channels / groups);
     let blocks = weights::blocks(outputs, tile::rows(registers));
@@ -263,6 +293,8 @@ fn run<S: StoredFloat>(mut setup: Setup<'_, S>, bias: Option<&View<'_>>) -> Resu
         ));
     }
 
+    // What cannot be told part by part is told of image by image.
+    let of_parts = report.filter(|_| setup.is_one_class()).and_then(Report::of_planes);
     let mut first = 0;
     while first < out.count {
         let count = source.batch.min(out.count - first);
@@ -276,9 +308,21 @@ fn run<S: StoredFloat>(mut setup: Setup<'_, S>, bias: Option<&View<'_>>) -> Resu
                     }));
                 }
             }
-            let gather =
-                Gather { groups, inputs, blocks: &blocks, class, planes: &planes, out: &out, bias: bias.as_ref() };
+            let gather = Gather {
+                groups,
+                inputs,
+                blocks: &blocks,
+                class,
+                planes: &planes,
+                out: &out,
+                bias: bias.as_ref(),
+                report: of_parts,
+            };
             gather.run(level, first, count)?;
+        }
+        if let Some(report) = report.filter(|_| of_parts.is_none()) {
+            // SAFETY: the images up to these are done.
+            unsafe { report.images(first..first + count) };
         }
         first += count;
     }
@@ -305,6 +349,8 @@ struct Gather<'a, S: StoredFloat> {
     planes: &'a Planes<S::Math>,
     out: &'a Images<S>,
     bias: Option<&'a Scratch<S::Math>>,
+    /// Of planes whose outputs are all of this class.
+    report: Option<Report<'a>>,
 }
 
 impl<S: StoredFloat> Gather<'_, S> {
@@ -410,6 +456,7 @@ impl<S: StoredFloat> Unit<'_, S> {
         let source = planes.data.get().cast_const().wrapping_offset(
             self.image as isize * planes.image_stride + (self.group * inputs) as isize * planes.channel_stride,
         );
+        let mut told = Told::new(self);
         for tile in self.tiles {
             let mut channel = 0;
             loop {
@@ -446,6 +493,46 @@ impl<S: StoredFloat> Unit<'_, S> {
                     break;
                 }
             }
+            if let Some(told) = &mut told {
+                // SAFETY: the tiles up to this one are done, and no other task writes them.
+                unsafe { told.up_to(tile.end) };
+            }
+        }
+    }
+}
+
+/// What of a unit was told of.
+struct Told<'a, S: StoredFloat> {
+    unit: &'a Unit<'a, S>,
+    report: Report<'a>,
+    channels: std::ops::Range<usize>,
+    /// Positions that are yet to tell of begin here.
+    from: usize,
+}
+
+impl<'a, S: StoredFloat> Told<'a, S> {
+    fn new(unit: &'a Unit<'a, S>) -> Option<Self> {
+        let Gather { report, out, groups, class, .. } = unit.gather;
+        let (report, first, last) = (*report.as_ref()?, unit.blocks.first()?, unit.blocks.last()?);
+        let channel = unit.group * (out.channels / groups);
+        let channels = channel + first.first..channel + last.first + last.rows;
+        let from = class.position(unit.tiles.first()?.start, out.positions());
+        Some(Self { unit, report, channels, from })
+    }
+
+    /// The vectors before this one are done.
+    ///
+    /// # Safety
+    /// They are, and nothing touches their outputs any more.
+    unsafe fn up_to(&mut self, vector: usize) {
+        let Gather { out, class, .. } = self.unit.gather;
+        let end = class.position(vector, out.positions());
+        let is_last = self.unit.tiles.last().is_some_and(|last| last.end == vector);
+        let to = if is_last { end } else { end / TOLD_AT * TOLD_AT };
+        if to > self.from && (is_last || (to - self.from) * self.channels.len() >= TOLD) {
+            // SAFETY: the caller's.
+            unsafe { self.report.part(self.unit.target, self.channels.clone(), self.from..to) };
+            self.from = to;
         }
     }
 }

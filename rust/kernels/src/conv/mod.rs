@@ -17,6 +17,7 @@ mod pointwise;
 mod positions;
 #[allow(clippy::needless_range_loop, reason = "two indices over arrays of fixed sizes unroll into registers")]
 mod product;
+mod report;
 #[allow(clippy::needless_range_loop, reason = "two indices over arrays of fixed sizes unroll into registers")]
 mod tile;
 #[allow(clippy::needless_range_loop, reason = "two indices over arrays of fixed sizes unroll into registers")]
@@ -26,6 +27,7 @@ mod weights;
 
 use crate::convert::StoredFloat;
 use crate::error::{Error, Result};
+use crate::finish::{self, Finish};
 use crate::match_float;
 use crate::threads;
 use crate::view::{Attrs, View};
@@ -194,6 +196,11 @@ fn operands<T>(wanted: &str, views: &[View<'_>]) -> Result<T> {
 
 /// `[out, input, weight, bias?]`.
 pub fn forward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    forward_telling(views, attrs, None)
+}
+
+/// As [`forward`]; see [`finish`].
+pub fn forward_telling(views: &[View<'_>], attrs: &Attrs<'_>, finish: Option<&dyn Finish>) -> Result<()> {
     let [out, input, weight, bias] = views else { return operands("[out, input, weight, bias]", views) };
     let geometry = Geometry::of(attrs)?;
     check(&geometry, out, input, weight)?;
@@ -201,16 +208,22 @@ pub fn forward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         bias.expect_dtype("bias", out.dtype())?;
         bias.expect_sizes("bias", &[out.size(1)])?;
     }
+    finish::check(finish, out)?;
     let bias = bias.optional();
-    match_float!(out.dtype(), S => match pointwise::forward::<S>(&geometry, out, input, weight, bias)? {
+    match_float!(out.dtype(), S => match pointwise::forward::<S>(&geometry, out, input, weight, bias, finish)? {
         true => Ok(()),
-        false => gather::forward::<S>(&geometry, out, input, weight, bias),
+        false => gather::forward::<S>(&geometry, out, input, weight, bias, finish),
     })
 }
 
 /// `[grad_input, grad_output, weight, bias?]`: the bias (of the input's channels) serves a
 /// transposed convolution, whose output this is.
 pub fn input_grad(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    input_grad_telling(views, attrs, None)
+}
+
+/// As [`input_grad`]; see [`finish`].
+pub fn input_grad_telling(views: &[View<'_>], attrs: &Attrs<'_>, finish: Option<&dyn Finish>) -> Result<()> {
     let [grad_input, grad_output, weight, bias] = views else {
         return operands("[grad_input, grad_output, weight, bias]", views);
     };
@@ -220,10 +233,11 @@ pub fn input_grad(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         bias.expect_dtype("bias", grad_input.dtype())?;
         bias.expect_sizes("bias", &[grad_input.size(1)])?;
     }
-    let bias = bias.optional();
-    match_float!(grad_input.dtype(), S => match pointwise::input_grad::<S>(&geometry, grad_input, grad_output, weight, bias)? {
+    finish::check(finish, grad_input)?;
+    let (out, from, bias) = (grad_input, grad_output, bias.optional());
+    match_float!(out.dtype(), S => match pointwise::input_grad::<S>(&geometry, out, from, weight, bias, finish)? {
         true => Ok(()),
-        false => gather::input_grad::<S>(&geometry, grad_input, grad_output, weight, bias),
+        false => gather::input_grad::<S>(&geometry, out, from, weight, bias, finish),
     })
 }
 

@@ -5,6 +5,7 @@ use super::{Geometry, Images};
 use crate::convert::StoredFloat;
 use crate::element::Element;
 use crate::error::Result;
+use crate::finish::Finish;
 use crate::matmul;
 use crate::view::{Attrs, View};
 
@@ -125,6 +126,7 @@ fn product<S: StoredFloat>(
     from: Images<S>,
     weights: impl Fn(usize) -> Operand,
     bias: Option<&View<'_>>,
+    finish: Option<&dyn Finish>,
 ) -> Result<bool> {
     let Some((to, source)) = matrices(out, from) else { return Ok(false) };
     let (to, source, weights) = (to.operand(), source.operand(), weights(to.count));
@@ -132,12 +134,12 @@ fn product<S: StoredFloat>(
     let views = unsafe { [to.view::<S>(), weights.view::<S>(), source.view::<S>()] };
     let [to, weights, source] = views;
     match bias {
-        None => matmul::batch_matmul(&[to, weights, source], &Attrs::default())?,
+        None => matmul::batch_matmul_telling(&[to, weights, source], &Attrs::default(), finish)?,
         Some(bias) => {
             let strides = [0, bias.stride(0) as i64, 0];
             // SAFETY: a view of the bias that repeats it along images and positions.
             let bias = unsafe { View::new(bias.ptr::<u8>(), S::DTYPE, to.sizes(), &strides) };
-            matmul::addmm(&[to, bias, weights, source], &ADDED)?;
+            matmul::addmm_telling(&[to, bias, weights, source], &ADDED, finish)?;
         }
     }
     Ok(true)
@@ -150,12 +152,13 @@ pub fn forward<S: StoredFloat>(
     input: &View<'_>,
     weight: &View<'_>,
     bias: Option<&View<'_>>,
+    finish: Option<&dyn Finish>,
 ) -> Result<bool> {
     let (out, input, kernel) = (Images::<S>::of(out), Images::<S>::of(input), Images::<S>::of(weight));
     if !is_one(geometry, &out, &input, &kernel) {
         return Ok(false);
     }
-    product(out, input, |count| Operand::shared(&kernel, count), bias)
+    product(out, input, |count| Operand::shared(&kernel, count), bias, finish)
 }
 
 /// See [`super::input_grad`]. Whether it was computed.
@@ -165,13 +168,14 @@ pub fn input_grad<S: StoredFloat>(
     grad_output: &View<'_>,
     weight: &View<'_>,
     bias: Option<&View<'_>>,
+    finish: Option<&dyn Finish>,
 ) -> Result<bool> {
     let (out, from) = (Images::<S>::of(grad_input), Images::<S>::of(grad_output));
     let kernel = Images::<S>::of(weight);
     if !is_one(geometry, &from, &out, &kernel) {
         return Ok(false);
     }
-    product(out, from, |count| Operand::shared(&kernel, count).transposed(), bias)
+    product(out, from, |count| Operand::shared(&kernel, count).transposed(), bias, finish)
 }
 
 /// See [`super::weight_grad`]. Whether it was computed.

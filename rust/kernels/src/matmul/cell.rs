@@ -55,8 +55,13 @@ impl Cells {
         Self { products, rows, cols, cell_rows, cell_cols, group, nanoseconds: work / speed }
     }
 
+    /// Cells of a product: down and across.
+    pub fn grid(&self) -> [usize; 2] {
+        [self.rows.div_ceil(self.cell_rows), self.cols.div_ceil(self.cell_cols)]
+    }
+
     fn count(&self) -> usize {
-        self.products * self.rows.div_ceil(self.cell_rows) * self.cols.div_ceil(self.cell_cols)
+        self.products * self.grid().iter().product::<usize>()
     }
 
     pub fn tasks(&self) -> usize {
@@ -67,16 +72,15 @@ impl Cells {
         self.nanoseconds
     }
 
-    /// (product, first row, first column, rows, columns) of each cell of a task.
-    pub fn of_task(&self, task: usize) -> impl Iterator<Item = (usize, usize, usize, usize, usize)> {
-        let down = self.rows.div_ceil(self.cell_rows);
-        let across = self.cols.div_ceil(self.cell_cols);
+    /// The number and (product, first row, first column, rows, columns) of each cell of a task.
+    pub fn of_task(&self, task: usize) -> impl Iterator<Item = (usize, (usize, usize, usize, usize, usize))> {
+        let [down, across] = self.grid();
         let first = task * self.group;
         (first..(first + self.group).min(self.count())).map(move |cell| {
             let (row, col) = (cell / across % down * self.cell_rows, cell % across * self.cell_cols);
             let rows = self.cell_rows.min(self.rows - row);
             let cols = self.cell_cols.min(self.cols - col);
-            (cell / across / down, row, col, rows, cols)
+            (cell, (cell / across / down, row, col, rows, cols))
         })
     }
 }

@@ -12,6 +12,7 @@ mod direct;
 mod dots;
 mod packed;
 mod plain;
+mod telling;
 mod vector;
 
 pub(crate) use packed::Packed;
@@ -20,6 +21,7 @@ use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::finish::{self, Finish};
 use crate::isa;
 use crate::loops::copy;
 use crate::scratch::Scratch;
@@ -27,6 +29,7 @@ use crate::threads;
 use crate::view::{Attrs, View};
 use cell::{Cell, Cells};
 use half::{bf16, f16};
+use telling::Telling;
 
 /// A strided matrix of `T` somewhere in memory.
 #[derive(Clone, Copy)]
@@ -126,23 +129,38 @@ struct Scale<T> {
 }
 
 /// `[out, a, b]`: (m, n) = (m, k) @ (k, n).
-pub fn matmul(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
+pub fn matmul(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    matmul_telling(views, attrs, None)
+}
+
+/// As [`matmul`]; see [`finish`].
+pub fn matmul_telling(views: &[View<'_>], _attrs: &Attrs<'_>, finish: Option<&dyn Finish>) -> Result<()> {
     let [out, a, b] = views else { return operands("[out, a, b]", views) };
-    launch(2, out, None, a, b, &ONE)
+    launch(2, out, None, a, b, &ONE, finish)
 }
 
 /// `[out, a, b]`: (batch, m, n) = (batch, m, k) @ (batch, k, n).
-pub fn batch_matmul(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
+pub fn batch_matmul(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    batch_matmul_telling(views, attrs, None)
+}
+
+/// As [`batch_matmul`]; see [`finish`].
+pub fn batch_matmul_telling(views: &[View<'_>], _attrs: &Attrs<'_>, finish: Option<&dyn Finish>) -> Result<()> {
     let [out, a, b] = views else { return operands("[out, a, b]", views) };
-    launch(3, out, None, a, b, &ONE)
+    launch(3, out, None, a, b, &ONE, finish)
 }
 
 /// `[out, input, a, b]`, 2-D or 3-D, the input of the output's shape (broadcast by zero strides).
 /// Ints and floats: beta, alpha. With a beta of zero the input is not read.
 pub fn addmm(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    addmm_telling(views, attrs, None)
+}
+
+/// As [`addmm`]; see [`finish`].
+pub fn addmm_telling(views: &[View<'_>], attrs: &Attrs<'_>, finish: Option<&dyn Finish>) -> Result<()> {
     let [out, input, a, b] = views else { return operands("[out, input, a, b]", views) };
     let rank = if out.rank() == 3 { 3 } else { 2 };
-    launch(rank, out, Some(input), a, b, attrs)
+    launch(rank, out, Some(input), a, b, attrs, finish)
 }
 
 const ONE: Attrs<'static> = Attrs { ints: &[0, 1], floats: &[0.0, 1.0] };
@@ -158,6 +176,7 @@ fn launch(
     a: &View<'_>,
     b: &View<'_>,
     scale: &Attrs<'_>,
+    finish: Option<&dyn Finish>,
 ) -> Result<()> {
     for (name, view) in [("out", out), ("a", a), ("b", b)] {
         view.expect_rank(name, rank)?;
@@ -173,16 +192,17 @@ fn launch(
         input.expect_dtype("input", out.dtype())?;
         expect("input", input, m, n)?;
     }
+    finish::check(finish, out)?;
     match out.dtype() {
-        DType::U8 => update::<u8>(out, input, a, b, scale),
-        DType::I8 => update::<i8>(out, input, a, b, scale),
-        DType::I16 => update::<i16>(out, input, a, b, scale),
-        DType::I32 => update::<i32>(out, input, a, b, scale),
-        DType::I64 => update::<i64>(out, input, a, b, scale),
-        DType::F32 => update::<f32>(out, input, a, b, scale),
-        DType::F64 => update::<f64>(out, input, a, b, scale),
-        DType::BF16 => update::<bf16>(out, input, a, b, scale),
-        DType::F16 => update::<f16>(out, input, a, b, scale),
+        DType::U8 => update::<u8>(out, input, a, b, scale, finish),
+        DType::I8 => update::<i8>(out, input, a, b, scale, finish),
+        DType::I16 => update::<i16>(out, input, a, b, scale, finish),
+        DType::I32 => update::<i32>(out, input, a, b, scale, finish),
+        DType::I64 => update::<i64>(out, input, a, b, scale, finish),
+        DType::F32 => update::<f32>(out, input, a, b, scale, finish),
+        DType::F64 => update::<f64>(out, input, a, b, scale, finish),
+        DType::BF16 => update::<bf16>(out, input, a, b, scale, finish),
+        DType::F16 => update::<f16>(out, input, a, b, scale, finish),
         other => Error::dtype(other),
     }
 }
@@ -229,6 +249,7 @@ fn update<S: Number>(
     a: &View<'_>,
     b: &View<'_>,
     scale: &Attrs<'_>,
+    finish: Option<&dyn Finish>,
 ) -> Result<()> {
     let scale = Scale {
         beta: S::Math::from_scalar(scale.float(0), scale.int(0)),
@@ -247,8 +268,12 @@ fn update<S: Number>(
     let cells = Cells::of(products, rows, cols, depth);
     let level = isa::level();
     let refusal = std::sync::Mutex::new(None);
-    threads::parallel(cells.tasks(), cells.nanoseconds(), |task| {
-        for (product, row, col, rows, cols) in cells.of_task(task) {
+    let nanoseconds = cells.nanoseconds() + finish.map_or(0, Finish::nanoseconds);
+    let telling = finish.map(|finish| Telling::new(finish, &target, products, &cells));
+    threads::parallel(cells.tasks(), nanoseconds, |task| {
+        let mut pending = telling.as_ref().map(|telling| (telling, telling.pending()));
+        for (number, at) in cells.of_task(task) {
+            let (product, row, col, rows, cols) = at;
             let cell = Cell {
                 out: target.at(product).part(row, col, rows, cols),
                 input: input.map(|input| input.at(product).part(row, col, rows, cols)),
@@ -259,7 +284,19 @@ fn update<S: Number>(
             if let Err(error) = cell.run(level) {
                 *refusal.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
             }
+            if let Some((telling, pending)) = &mut pending {
+                // SAFETY: this cell is done, and nothing else has its elements.
+                unsafe { telling.cell(pending, number, at) };
+            }
+        }
+        if let Some((_, mut pending)) = pending {
+            // SAFETY: as above.
+            unsafe { pending.done() };
         }
     });
+    if let Some(telling) = telling {
+        // SAFETY: all tasks have ended.
+        unsafe { telling.end() };
+    }
     refusal.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).map_or(Ok(()), Err)
 }
