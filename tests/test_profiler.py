@@ -95,8 +95,8 @@ def test_a_compiled_model_is_its_fused_kernels_with_the_users_lines(device, tmp_
     compiled(x).sum().backward()
     with torch.profiler.profile(activities=BOTH) as taken:
         compiled(x)
-    (kernel,) = kernels(taken.events(), "rustorch::fused[mul+add+tanh]")
-    assert kernel.flops == 3 * 4 * 5
+    (kernel,) = kernels(taken.events(), "rustorch::fused[addmm+mul+add+tanh]")
+    assert kernel.flops == 2 * 4 * 5 * 7 + 3 * 4 * 5
     line = Net.forward.__code__.co_firstlineno + 2
     assert f'test_profiler.py", line {line}, in forward' in kernel.metadata["source"]
     assert "hidden = (hidden * 2 + 1).tanh()" in kernel.metadata["source"]
@@ -106,8 +106,8 @@ def test_a_compiled_model_is_its_fused_kernels_with_the_users_lines(device, tmp_
     assert program.device_time_total == pytest.approx(whole)
     with rustorch_device.profile(show=False) as table:
         compiled(x)
-    (fused,) = (kernel for kernel in table.kernels if kernel.name == "fused[mul+add+tanh]")
-    assert fused.origin == f"test_profiler.py:{line}"
+    (fused,) = (kernel for kernel in table.kernels if kernel.name == "fused[addmm+mul+add+tanh]")
+    assert fused.origin == f"test_profiler.py:{line - 1}, test_profiler.py:{line}"
 
 
 def test_a_kernel_without_a_line_says_its_nodes():

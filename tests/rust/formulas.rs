@@ -59,6 +59,7 @@ fn every_formula() {
         (Op::lerp_tensor, |[a, b, c], _| a + c * (b - a)),
         (Op::addcmul, |[a, b, c], s| a + s[0] * b * c),
         (Op::addcdiv, |[a, b, c], s| a + s[0] * b / c),
+        (Op::mul_add, |[a, b, c], _| a.mul_add(b, c)),
         (Op::neg, |[a, ..], _| -a),
         (Op::abs, |[a, ..], _| a.abs()),
         (Op::sign, |[a, ..], _| a.signum()),

@@ -73,7 +73,9 @@ fn check<T: Number>(m: i64, n: i64, k: i64, tolerance: f64) {
 
 #[test]
 fn every_dtype_and_layout() {
-    for (m, n, k) in [(1, 1, 1), (5, 7, 3), (1, 37, 19), (41, 1, 67), (17, 33, 13), (2, 97, 131), (3, 61, 270), (29, 50, 300)] {
+    for (m, n, k) in
+        [(1, 1, 1), (5, 7, 3), (1, 37, 19), (41, 1, 67), (17, 33, 13), (2, 97, 131), (3, 61, 270), (29, 50, 300)]
+    {
         check::<f32>(m, n, k, 1e-5);
         check::<f64>(m, n, k, 1e-12);
         check::<bf16>(m, n, k, 2e-2);
@@ -86,7 +88,10 @@ fn every_dtype_and_layout() {
 #[test]
 fn products_of_many_cells_and_outer_products() {
     let outer = [(512, 512, 1), (701, 1031, 1), (13, 3, 1), (67, 259, 8)];
-    for (m, n, k) in [(193, 257, 131), (1, 1031, 300), (1031, 1, 300), (9, 2050, 700), (5, 66, 1100), (90, 13, 1030)].into_iter().chain(outer) {
+    for (m, n, k) in [(193, 257, 131), (1, 1031, 300), (1031, 1, 300), (9, 2050, 700), (5, 66, 1100), (90, 13, 1030)]
+        .into_iter()
+        .chain(outer)
+    {
         let a = tensor::<f32>(&[m, k], 1);
         let b = tensor::<f32>(&[k, n], 2);
         let expected = product(&doubles(&a), &doubles(&b), m as usize, n as usize, k as usize);

@@ -299,3 +299,40 @@ fn half_inputs_have_statistics_and_parameters_in_f32() {
     let actual: Vec<f64> = output.values().into_iter().map(f64::from).collect();
     assert_close(&actual, &expected.output, 1e-2, 1e-2);
 }
+
+#[test]
+fn coefficients_give_the_bits_of_batch_norm() {
+    let (samples, count) = (5, 7);
+    let dense = Tensor::<f32>::new(&[samples, count, 3, 4], |index| noise(1)(index) as f32 * 3.0 + 1.0);
+    let parameters = |seed: u64| Tensor::<f32>::new(&[count], |index| noise(seed)(index) as f32 + 1.5);
+    let (weight, bias) = (parameters(2), parameters(3));
+    at_every_level(|_| {
+        for input in layouts(&dense) {
+            for training in [0, 1] {
+                let run_with = |op: Op, outputs: &[&Tensor<f32>], input: View<'_>| {
+                    let kept = [parameters(4), parameters(5), parameters(6), parameters(7)];
+                    let views: Vec<View<'_>> = outputs
+                        .iter()
+                        .copied()
+                        .chain(&kept)
+                        .map(|tensor| tensor.view())
+                        .chain([input, weight.view(), bias.view()])
+                        .collect();
+                    run(op, &views, &[training], &[0.1, EPS]).unwrap();
+                    kept.iter().flat_map(|tensor| tensor.data.iter().map(|value| value.to_bits())).collect::<Vec<_>>()
+                };
+                let output = input.clone();
+                let kept = run_with(Op::batch_norm, &[&output], input.view());
+                let [centre, scale, constant] = [0; 3].map(|_| Tensor::<f32>::zeros(&[count]));
+                let read = if training == 1 { input.view() } else { View::absent() };
+                assert_eq!(run_with(Op::batch_norm_coefficients, &[&centre, &scale, &constant], read), kept);
+                let of_input = |(at, value): (usize, f32)| {
+                    let channel = at / 12 % count as usize;
+                    (value - centre.data[channel]).mul_add(scale.data[channel], constant.data[channel]).to_bits()
+                };
+                let expected: Vec<u32> = input.values().into_iter().enumerate().map(of_input).collect();
+                assert_eq!(output.values().iter().map(|value| value.to_bits()).collect::<Vec<_>>(), expected);
+            }
+        }
+    });
+}

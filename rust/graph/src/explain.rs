@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use crate::program::{Operand, Place, Program};
+use crate::program::{Instruction, Operand, Place, Program};
 
 /// How much a program does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Totals {
 
 /// The program's totals. Of those before and after the passes, the difference is what they saved.
 pub fn totals(program: &Program) -> Totals {
-    let operands = program.instructions.iter().flat_map(|instruction| &instruction.operands);
+    let operands = program.instructions.iter().flat_map(Instruction::moved);
     let moved = operands.map(|operand| bytes(program, operand)).sum();
     Totals { instructions: program.instructions.len(), moved }
 }

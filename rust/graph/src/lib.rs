@@ -6,6 +6,7 @@
 //! Both doors share the C++ shim's shape rules and the kernels, so a compiled graph computes what
 //! eager computes, and an op that is added to the table is in both.
 
+mod epilogue;
 pub mod explain;
 pub mod fused;
 pub mod liveness;

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 
 use rustorch_kernels::dtype::DType;
+use rustorch_kernels::finish;
 use rustorch_kernels::ops::Row;
 use rustorch_kernels::reduce::Launch;
 use rustorch_kernels::view::Attrs;
@@ -95,6 +96,8 @@ pub enum Kernel {
     Fused(Box<Fused>),
     /// A reduction of what such a loop computes.
     Reduced(Box<Reduced>),
+    /// A product or convolution, and what is computed of its result.
+    Epilogue(Box<Epilogue>),
     /// Instructions that run some rows at a time.
     Tiled(Box<Tiled>),
 }
@@ -111,6 +114,22 @@ pub struct Reduced {
     pub input: Operand,
     /// The fused kernel's stored operand that the row reads. It has no buffer where nothing else does.
     pub sink: usize,
+}
+
+/// A product or convolution with a fused kernel that reads its result. Its instruction's operands are the row's
+/// result, what the fused kernel stores, what the row reads, and what the fused kernel loads but the result.
+#[derive(Clone)]
+pub struct Epilogue {
+    pub row: &'static Row,
+    /// The row, with someone to tell.
+    pub launch: finish::Launch,
+    pub fused: Fused,
+    /// The fused kernel's operand that is the result.
+    pub sink: usize,
+    /// How many operands the row reads.
+    pub inputs: usize,
+    /// Whether something else reads the result. Where nothing does, it may lie in what the fused kernel stores.
+    pub is_kept: bool,
 }
 
 /// One step of a program.
@@ -135,6 +154,7 @@ impl Instruction {
             Kernel::Row(row) => self.row_outputs(row),
             Kernel::Fused(fused) => fused.outputs,
             Kernel::Reduced(reduced) => self.row_outputs(reduced.row) + reduced.fused.outputs,
+            Kernel::Epilogue(epilogue) => 1 + epilogue.fused.outputs,
             Kernel::Tiled(tiled) => tiled.outputs,
         }
     }
@@ -149,6 +169,7 @@ impl Instruction {
             Kernel::Row(_) => vec![self.origin],
             Kernel::Fused(fused) => fused.origins.clone(),
             Kernel::Reduced(reduced) => [&reduced.fused.origins, &[self.origin][..]].concat(),
+            Kernel::Epilogue(epilogue) => [&[self.origin][..], &epilogue.fused.origins].concat(),
             Kernel::Tiled(tiled) => tiled.parts.iter().flat_map(|part| part.instruction.origins()).collect(),
         };
         origins.dedup();
@@ -172,6 +193,7 @@ impl Instruction {
             Kernel::Row(row) => vec![row.name],
             Kernel::Fused(fused) => fused.parts.clone(),
             Kernel::Reduced(reduced) => [&reduced.fused.parts, &[reduced.row.name][..]].concat(),
+            Kernel::Epilogue(epilogue) => [&[epilogue.row.name][..], &epilogue.fused.parts].concat(),
             Kernel::Tiled(tiled) => tiled.parts.iter().flat_map(|part| part.instruction.parts()).collect(),
         }
     }
@@ -192,6 +214,15 @@ impl Instruction {
         &self.operands[..self.outputs()]
     }
 
+    /// The operands whose elements it moves between memory and the cores.
+    pub fn moved(&self) -> &[Operand] {
+        match &self.kernel {
+            // The result is read where it was left.
+            Kernel::Epilogue(epilogue) if !epilogue.is_kept => self.operands.get(1..).unwrap_or_default(),
+            _ => &self.operands,
+        }
+    }
+
     fn text(&self) -> String {
         let operands: Vec<String> = self.operands.iter().map(operand_text).collect();
         let (written, read) = operands.split_at(self.outputs().min(operands.len()));
@@ -208,6 +239,10 @@ impl Instruction {
             Kernel::Reduced(reduced) => {
                 let Reduced { row, fused, sink, .. } = reduced.as_ref();
                 write!(text, " {{ {}; {} of operand {sink} }}", fused.text(), row.name)
+            }
+            Kernel::Epilogue(epilogue) => {
+                let Epilogue { row, fused, sink, .. } = epilogue.as_ref();
+                write!(text, " {{ operand {sink} = {}; {} }}", row.name, fused.text())
             }
             Kernel::Tiled(tiled) => {
                 let parts: Vec<String> =

@@ -6,9 +6,10 @@ use rustorch_kernels::profile;
 use rustorch_kernels::view::{Attrs, View};
 use smallvec::SmallVec;
 
+use crate::epilogue;
 use crate::fused::{Bases, Fused, Ready};
 use crate::memory::{Memory, Results};
-use crate::program::{Instruction, Kernel, Operand, Program, Reduced};
+use crate::program::{Epilogue, Instruction, Kernel, Operand, Program, Reduced};
 use crate::reduced::Extent;
 
 /// The generator's state for one run.
@@ -39,6 +40,7 @@ pub unsafe fn run(program: &Program, inputs: &[usize], release: &dyn Fn(usize), 
                 Kernel::Row(row) => launch(row, instruction, base, random),
                 Kernel::Fused(fused) => launch_fused(fused, instruction, base),
                 Kernel::Reduced(reduced) => launch_reduced(reduced, instruction, base),
+                Kernel::Epilogue(epilogue) => launch_epilogue(epilogue, instruction, base),
                 Kernel::Tiled(tiled) => watched(tiled.operations(), instruction, base, || tiled.run(base)),
             }
         };
@@ -90,6 +92,27 @@ unsafe fn launch_reduced(
     unsafe { watched(fused.operations() * ready.numel, instruction, &base, run) }
 }
 
+unsafe fn launch_epilogue(
+    epilogue: &Epilogue,
+    instruction: &Instruction,
+    base: impl Fn(&Operand) -> *mut u8,
+) -> Result<()> {
+    let operands = epilogue.operands(&instruction.operands).ok_or_else(epilogue::missing)?;
+    let address = |operand: &Operand| base(operand).wrapping_add(operand.offset);
+    let mut bases: Bases = operands.stored.iter().chain(operands.loaded).map(address).collect();
+    bases.insert(epilogue.sink, address(operands.result));
+    let attrs = instruction.attrs();
+    // SAFETY: the caller's promise.
+    let views = unsafe { views(std::iter::once(operands.result).chain(operands.inputs), &base) };
+    let mut operations = 0;
+    if profile::is_on() {
+        let of_fused = epilogue.fused.operations() * operands.result.numel();
+        operations = (epilogue.row.flops)(&views[..1], &views[1..], &attrs) as usize + of_fused;
+    }
+    // SAFETY: as above.
+    unsafe { watched(operations, instruction, &base, || epilogue.run(&views, &attrs, &bases)) }
+}
+
 /// Runs a kernel that the table does not have, in sight of a profile.
 unsafe fn watched(
     operations: usize,
@@ -119,8 +142,11 @@ pub fn bases(operands: &[Operand], base: impl Fn(&Operand) -> *mut u8) -> Bases 
 ///
 /// # Safety
 /// The buffers are valid for the operands while the views are used.
-unsafe fn views(operands: &[Operand], base: impl Fn(&Operand) -> *mut u8) -> SmallVec<[View<'_>; 8]> {
-    let mut views = SmallVec::with_capacity(operands.len());
+unsafe fn views<'a>(
+    operands: impl IntoIterator<Item = &'a Operand>,
+    base: impl Fn(&Operand) -> *mut u8,
+) -> SmallVec<[View<'a>; 8]> {
+    let mut views = SmallVec::new();
     for operand in operands {
         views.push(if operand.present && !operand.is_computed() {
             let data = base(operand).wrapping_add(operand.offset);

@@ -101,7 +101,7 @@ impl Part {
                 Kernel::Row(row) => self.launch(row, rows, base),
                 Kernel::Fused(fused) => self.run_fused(fused, rows, base),
                 Kernel::Reduced(reduced) => self.run_reduced(reduced, rows, base),
-                Kernel::Tiled(_) => Err(Error::Runtime("a tile of tiles".into())),
+                Kernel::Epilogue(_) | Kernel::Tiled(_) => Err(Error::Runtime("a tile of tiles".into())),
             }
         }
     }

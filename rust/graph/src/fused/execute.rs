@@ -52,7 +52,7 @@ impl Ready {
         let starved = AtomicBool::new(false);
         threads::parallel_chunks(self.numel, chunk, self.nanoseconds(), |range| {
             let bases = &bases;
-            let Ok(scratch) = self.scratch() else {
+            let Ok(scratch) = self.scratch(level) else {
                 return starved.store(true, Ordering::Relaxed);
             };
             // SAFETY: the range is within the iteration.
@@ -70,7 +70,7 @@ impl Ready {
     /// # Safety
     /// As there.
     pub unsafe fn run_range(&self, bases: &[*mut u8], range: Range<usize>) -> Result<()> {
-        let scratch = self.scratch()?;
+        let scratch = self.scratch(isa::level())?;
         // SAFETY: the caller's promise.
         unsafe {
             let mut task = Task::new(self, bases, scratch.as_ref(), isa::level());
@@ -80,9 +80,24 @@ impl Ready {
         Ok(())
     }
 
+    /// As [`Ready::run_range`], for the elements of all runs, at the level of whoever launched the kernel.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn run_runs(&self, bases: &[*mut u8], runs: Runs, level: Level) -> Result<()> {
+        let scratch = self.scratch(level)?;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut task = Task::new(self, bases, scratch.as_ref(), level);
+            task.begin();
+            task.runs(runs);
+        }
+        Ok(())
+    }
+
     /// Memory for a task's buffers, where there may be one that is used.
-    fn scratch(&self) -> Result<Option<Scratch<u8>>> {
-        let is_needed = self.direct.is_none() || !self.uniform_loads.is_empty() || self.level != isa::level();
+    fn scratch(&self, level: Level) -> Result<Option<Scratch<u8>>> {
+        let is_needed = self.direct.is_none() || !self.uniform_loads.is_empty() || self.level != level;
         is_needed.then(|| Scratch::new(self.buffers * BUFFER)).transpose()
     }
 
@@ -90,7 +105,7 @@ impl Ready {
         if starved { Err(Error::OutOfMemory { bytes: self.buffers * BUFFER }) } else { Ok(()) }
     }
 
-    fn nanoseconds(&self) -> usize {
+    pub fn nanoseconds(&self) -> usize {
         let steps: usize = self.segments.iter().map(|segment| segment.works.len()).sum();
         self.numel * (steps + self.loads.len()) / ELEMENTS_PER_NANOSECOND
     }
@@ -142,7 +157,7 @@ impl Source for Computed<'_> {
         let Runs { start, length, count, step } = Runs { start: self.first + runs.start, ..runs };
         let (length, count) = if step == length { (length * count, 1) } else { (length, count) };
         let element = self.ready.lanes[self.sink].element;
-        let Ok(scratch) = self.ready.scratch() else {
+        let Ok(scratch) = self.ready.scratch(self.level) else {
             if let Some(to) = to {
                 // SAFETY: the caller's promise; `finish` says that these are not the elements.
                 unsafe { to.write_bytes(0, length * count * element) };
@@ -329,6 +344,38 @@ impl<'a> Task<'a> {
             // SAFETY: as promised.
             unsafe { self.block(start, count) };
             start += count;
+        }
+    }
+
+    /// As [`Self::run`], for each of the runs: where they move along one dimension, with one call.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn runs(&mut self, Runs { start, length, count, step }: Runs) {
+        let ready = self.ready;
+        if count > 1
+            && start % ready.row + length <= ready.row
+            && let Some((machine, direct)) = self.direct()
+            && let Some(steps) = ready.steps_from(&direct.reaches, start, step, count)
+        {
+            let whole = length / machine.width() * machine.width();
+            let mut pointers = self.pointers(&direct.reaches, start);
+            // SAFETY: as promised; each run is within a row, and all are as far from the next.
+            unsafe {
+                if whole > 0 {
+                    machine.run(whole, &mut pointers.clone(), count, &steps);
+                }
+                for _ in 0..if whole < length { count } else { 0 } {
+                    self.last_turn(machine, &pointers, whole, length - whole);
+                    pointers.iter_mut().zip(&steps).for_each(|(at, &step)| *at = at.wrapping_offset(step));
+                }
+            }
+            return;
+        }
+        for run in 0..count {
+            let start = start + run * step;
+            // SAFETY: as promised.
+            unsafe { self.run(start..start + length) };
         }
     }
 

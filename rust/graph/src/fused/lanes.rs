@@ -65,6 +65,19 @@ impl Lane {
         }
     }
 
+    /// The bytes from each of `count` elements, the first at `start`, to the next, which is `by` elements further, where
+    /// that is the same for all: they move along one dimension.
+    pub fn step_from(&self, start: usize, by: usize, count: usize) -> Option<isize> {
+        let mut inner = 1;
+        for &(size, stride) in &self.dims {
+            if by.is_multiple_of(inner) && start / inner % size + by / inner * (count - 1) < size {
+                return Some(stride * (by / inner) as isize);
+            }
+            inner *= size;
+        }
+        self.dims.is_empty().then_some(0)
+    }
+
     /// The bytes from the operand's start to element `at` of the iteration.
     #[inline]
     pub fn offset(&self, mut at: usize) -> isize {

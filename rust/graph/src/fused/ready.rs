@@ -251,6 +251,15 @@ impl Ready {
         reaches.iter().map(step).collect()
     }
 
+    /// As [`Self::steps`], for elements `start`, `start + by` and so on, of which there are `count`.
+    pub fn steps_from(&self, reaches: &[Reach], start: usize, by: usize, count: usize) -> Option<Pointed> {
+        let step = |reach: &Reach| match *reach {
+            Reach::Buffer(_) => Some(0),
+            Reach::Operand(operand) => self.lanes[operand].step_from(start, by, count),
+        };
+        reaches.iter().map(step).collect()
+    }
+
     /// With machine code for `fold`, if there can be any: for all steps, whose one result is stored.
     pub fn with_fold(mut self, fused: &Fused, fold: Fold, direction: Direction) -> Self {
         let is_uniform = |value: ValueId| self.is_uniform(fused, value);

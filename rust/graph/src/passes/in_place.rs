@@ -27,6 +27,7 @@ pub fn run(program: &mut Program) {
                     let results = instruction.outputs() - reduced.fused.outputs;
                     reduced.fused.prepare(&merged.operands[results..])
                 }
+                Kernel::Epilogue(epilogue) => epilogue.prepare(&merged.operands),
                 Kernel::Row(_) | Kernel::Tiled(_) => Ok(()),
             };
             if prepared.is_err() {
@@ -62,7 +63,13 @@ fn dying(
         Kernel::Fused(_) => true,
         // The reduction asks for each element once; what it writes itself is another matter.
         Kernel::Reduced(reduced) => output >= instruction.outputs() - reduced.fused.outputs,
+        Kernel::Epilogue(_) => output > 0,
         Kernel::Tiled(_) => false,
+    };
+    // What a product reads, it reads until all of its result is there.
+    let inputs = match &instruction.kernel {
+        Kernel::Epilogue(epilogue) => epilogue.operands(&instruction.operands)?.inputs,
+        _ => &[],
     };
     let touches = |buffer: BufferId| instruction.operands.iter().filter(move |operand| operand.buffer == Some(buffer));
     if !in_step || !is_dense || touches(mine).count() != 1 {
@@ -75,6 +82,7 @@ fn dying(
         });
         let is_written = instruction.written().iter().any(|operand| operand.buffer == Some(theirs));
         let suffices = program.buffers[theirs].bytes >= program.buffers[mine].bytes;
-        same_view && !is_written && suffices && is_intermediate(program, theirs) && is_last(theirs)
+        let is_input = inputs.iter().any(|operand| operand.buffer == Some(theirs));
+        same_view && !is_input && !is_written && suffices && is_intermediate(program, theirs) && is_last(theirs)
     })
 }

@@ -113,10 +113,7 @@ fn images(program: &Program) -> Vec<Option<Sizes>> {
     }
 }
 
-fn touched<'a>(
-    instruction: &'a Instruction,
-    images: &'a [Option<Sizes>],
-) -> impl Iterator<Item = BufferId> + use<'a> {
+fn touched<'a>(instruction: &'a Instruction, images: &'a [Option<Sizes>]) -> impl Iterator<Item = BufferId> + use<'a> {
     instruction.operands.iter().filter_map(|operand| operand.buffer).filter(|&buffer| images[buffer].is_some())
 }
 

@@ -79,7 +79,7 @@ pub fn reduced_input(instruction: &Instruction) -> Option<&Operand> {
 }
 
 /// Whether a view's elements lie side by side, in whichever order of its dimensions.
-fn is_dense(operand: &Operand) -> bool {
+pub fn is_dense(operand: &Operand) -> bool {
     let mut dims: Vec<(i64, i64)> = operand.strides.iter().copied().zip(operand.sizes.iter().copied()).collect();
     dims.retain(|&(_, size)| size != 1);
     dims.sort_unstable();

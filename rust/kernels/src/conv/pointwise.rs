@@ -138,7 +138,7 @@ fn product<S: StoredFloat>(
         Some(bias) => {
             let strides = [0, bias.stride(0) as i64, 0];
             // SAFETY: a view of the bias that repeats it along images and positions.
-            let bias = unsafe { View::new(bias.ptr::<u8>(), S::DTYPE, to.sizes(), &strides) };
+            let bias = unsafe { View::new(bias.ptr::<S>().cast(), S::DTYPE, to.sizes(), &strides) };
             matmul::addmm_telling(&[to, bias, weights, source], &ADDED, finish)?;
         }
     }
@@ -194,9 +194,7 @@ pub fn weight_grad<S: StoredFloat>(
     let (gradients, inputs) = match (gradients.as_one(), inputs.as_one()) {
         (Some(one), Some(other)) => (one, other),
         // Each image's product is added to what is there, which must not be rounded.
-        _ if S::DTYPE == S::Math::DTYPE && gradients.positions >= POSITIONS => {
-            (gradients, inputs)
-        }
+        _ if S::DTYPE == S::Math::DTYPE && gradients.positions >= POSITIONS => (gradients, inputs),
         _ => return Ok(false),
     };
     let to = Operand::shared(&kernel, 1);

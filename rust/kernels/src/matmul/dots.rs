@@ -73,8 +73,7 @@ impl<T: Real> Product<T> {
             let accumulate = self.accumulate || first > 0;
             for col in (0..out.cols).step_by(COLS) {
                 // Of the last tile, some rows and columns are computed twice, and stored once.
-                let right: [_; COLS] =
-                    std::array::from_fn(|at| b.at(first, (col + at).min(out.cols - 1)).cast_const());
+                let right: [_; COLS] = std::array::from_fn(|at| b.at(first, (col + at).min(out.cols - 1)).cast_const());
                 for row in (0..out.rows).step_by(ROWS) {
                     let left: [_; ROWS] =
                         std::array::from_fn(|at| a.at((row + at).min(out.rows - 1), first).cast_const());

@@ -13,50 +13,109 @@ pub fn batch_norm(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let [output, save_mean, save_invstd, running_mean, running_var, input, weight, bias] = views else {
         return Err(Error::Runtime(format!("expected 8 views, got {}", views.len())));
     };
-    let (training, momentum, eps) = (attrs.flag(0), attrs.float(0), attrs.float(1));
     let channels = Channels::of(input, false)?;
-    let count = channels.channels;
-    let named = [
-        (save_mean, "save_mean"),
-        (save_invstd, "save_invstd"),
-        (running_mean, "running_mean"),
-        (running_var, "running_var"),
-        (weight, "weight"),
-        (bias, "bias"),
-    ];
-    for (view, name) in named {
+    let kept = [save_mean, save_invstd, running_mean, running_var];
+    let coefficients = Coefficients::of(channels.channels, kept, [input, weight, bias], attrs)?;
+    let Coefficients { mean, of_input, constant, .. } = &coefficients;
+    let map = Map { centre: mean, of_grad: of_input, of_input, constant };
+    match_float!(input.dtype(), S => apply::<S>(&channels, &map, output, None, input)?);
+    coefficients.keep(kept, input, attrs)
+}
+
+/// `[centre, scale, constant, save_mean?, save_invstd?, running_mean?, running_var?, input?, weight?, bias?]`;
+/// scalars as batch_norm's. What that needs to know of each channel, and all but its output, which is then
+/// `(input - centre) * scale + constant`, rounded after the subtraction and at the end. The input is read in
+/// training.
+pub fn batch_norm_coefficients(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
+    let [centre, scale, constant, kept @ .., input, weight, bias] = views else {
+        return Err(Error::Runtime(format!("expected 10 views, got {}", views.len())));
+    };
+    let [save_mean, save_invstd, running_mean, running_var] = kept else {
+        return Err(Error::Runtime(format!("expected 10 views, got {}", views.len())));
+    };
+    let count = centre.numel();
+    for (view, name) in [(scale, "the scale"), (constant, "the constant")] {
         expect_count(view, name, count)?;
     }
-    let [variance, mean] = if training {
-        let mut sizes = vec![1; input.rank()];
-        sizes[1] = count as i64;
-        statistics(input, &sizes)?
-    } else {
-        if !running_mean.is_present() || !running_var.is_present() {
-            return Err(Error::Runtime("running statistics are needed where the batch's are not used".into()));
-        }
-        [values(running_var)?, values(running_mean)?]
-    };
-    let invstd: Vec<f64> = variance.iter().map(|variance| 1.0 / (variance + eps).sqrt()).collect();
-    let (weight, bias) = (values_or(weight, count, 1.0)?, values_or(bias, count, 0.0)?);
-    let of_input: Vec<f64> = weight.iter().zip(&invstd).map(|(weight, invstd)| weight * invstd).collect();
-    let map = Map { centre: &mean, of_grad: &of_input, of_input: &of_input, constant: &bias };
-    match_float!(input.dtype(), S => apply::<S>(&channels, &map, output, None, input)?);
-    if !training {
-        return Ok(());
+    if attrs.flag(0) && Channels::of(input, false)?.channels != count {
+        return Err(Error::Shape(format!("expected an input of {count} channels, got {:?}", input.sizes())));
     }
-    store(save_mean, &mean)?;
-    store(save_invstd, &invstd)?;
-    let elements = (input.numel() / count.max(1)) as f64;
-    let unbiased: Vec<f64> = variance.iter().map(|variance| variance * elements / (elements - 1.0)).collect();
-    for (running, batch) in [(running_mean, &mean), (running_var, &unbiased)] {
-        if running.is_present() {
-            let before = values(running)?;
-            let blend = |(before, batch): (&f64, &f64)| momentum * batch + (1.0 - momentum) * before;
-            store(running, &before.iter().zip(batch).map(blend).collect::<Vec<_>>())?;
+    let kept = [save_mean, save_invstd, running_mean, running_var];
+    let coefficients = Coefficients::of(count, kept, [input, weight, bias], attrs)?;
+    store(centre, &coefficients.mean)?;
+    store(scale, &coefficients.of_input)?;
+    store(constant, &coefficients.constant)?;
+    coefficients.keep(kept, input, attrs)
+}
+
+/// What batch normalisation needs to know of each channel.
+struct Coefficients {
+    mean: Vec<f64>,
+    variance: Vec<f64>,
+    invstd: Vec<f64>,
+    of_input: Vec<f64>,
+    constant: Vec<f64>,
+}
+
+impl Coefficients {
+    fn of(
+        count: usize,
+        [save_mean, save_invstd, running_mean, running_var]: [&View<'_>; 4],
+        [input, weight, bias]: [&View<'_>; 3],
+        attrs: &Attrs<'_>,
+    ) -> Result<Self> {
+        let (training, eps) = (attrs.flag(0), attrs.float(1));
+        let named = [
+            (save_mean, "save_mean"),
+            (save_invstd, "save_invstd"),
+            (running_mean, "running_mean"),
+            (running_var, "running_var"),
+            (weight, "weight"),
+            (bias, "bias"),
+        ];
+        for (view, name) in named {
+            expect_count(view, name, count)?;
         }
+        let [variance, mean] = if training {
+            let mut sizes = vec![1; input.rank()];
+            sizes[1] = count as i64;
+            statistics(input, &sizes)?
+        } else {
+            if !running_mean.is_present() || !running_var.is_present() {
+                return Err(Error::Runtime("running statistics are needed where the batch's are not used".into()));
+            }
+            [values(running_var)?, values(running_mean)?]
+        };
+        let invstd: Vec<f64> = variance.iter().map(|variance| 1.0 / (variance + eps).sqrt()).collect();
+        let (weight, constant) = (values_or(weight, count, 1.0)?, values_or(bias, count, 0.0)?);
+        let of_input = weight.iter().zip(&invstd).map(|(weight, invstd)| weight * invstd).collect();
+        Ok(Self { mean, variance, invstd, of_input, constant })
     }
-    Ok(())
+
+    /// Saves the statistics of a batch in training, and updates the running ones.
+    fn keep(
+        &self,
+        [save_mean, save_invstd, running_mean, running_var]: [&View<'_>; 4],
+        input: &View<'_>,
+        attrs: &Attrs<'_>,
+    ) -> Result<()> {
+        let (training, momentum) = (attrs.flag(0), attrs.float(0));
+        if !training {
+            return Ok(());
+        }
+        store(save_mean, &self.mean)?;
+        store(save_invstd, &self.invstd)?;
+        let elements = (input.numel() / self.mean.len().max(1)) as f64;
+        let unbiased: Vec<f64> = self.variance.iter().map(|variance| variance * elements / (elements - 1.0)).collect();
+        for (running, batch) in [(running_mean, &self.mean), (running_var, &unbiased)] {
+            if running.is_present() {
+                let before = values(running)?;
+                let blend = |(before, batch): (&f64, &f64)| momentum * batch + (1.0 - momentum) * before;
+                store(running, &before.iter().zip(batch).map(blend).collect::<Vec<_>>())?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, weight?, mean, spread]`; ints

@@ -321,6 +321,9 @@ macro_rules! with_kernels {
         /// `[output, save_mean?, save_invstd?, running_mean?, running_var?, input, weight?, bias?]`;
         /// ints `[training]`, floats `[momentum, eps]`
         batch_norm = crate::norm::batch_norm, outputs 5, flops normalise;
+        /// `[centre, scale, constant, save_mean?, save_invstd?, running_mean?, running_var?, input?, weight?,
+        /// bias?]`; scalars as batch_norm's. All of it but the output, `(input - centre) * scale + constant`.
+        batch_norm_coefficients = crate::norm::batch_norm_coefficients, outputs 7, flops once;
         /// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, weight?, mean, spread]`;
         /// ints `[training]`, floats `[eps]`; spread is the saved inverse deviation, or the running variance
         batch_norm_backward = crate::norm::batch_norm_backward, outputs 3, flops normalise;

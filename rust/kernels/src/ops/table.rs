@@ -82,6 +82,8 @@ with_kernels! {
         /// self + value * tensor1 / tensor2
         addcdiv: ternary(float) [structured: "addcdiv", "addcdiv_", "addcdiv.out"] =
             |a, b, c; s| a.add(s[0].mul(b).div(c));
+        /// self * tensor1 + tensor2, rounded once.
+        mul_add: ternary(float) = |a, b, c; _| a.mul_add(b, c);
         // Signs and rounding.
         neg: unary(numeric) [structured: "neg", "neg_", "neg.out"] = |x; _| x.neg();
         abs: unary(numeric) [plain: "abs", "abs_", "abs.out"] = |x; _| x.abs();

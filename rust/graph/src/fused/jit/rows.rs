@@ -57,6 +57,7 @@ pub fn float_row(name: &str, code: &mut Code, inputs: &[Id], scalars: [f32; 4]) 
             let quotient = code.div(b, c);
             code.add(a, quotient)
         }
+        ("mul_add", &[a, b, c]) => code.mul_add(a, b, c),
         ("lerp_scalar", &[a, b]) => {
             // From the nearer end, as the row does.
             let span = code.sub(b, a);

@@ -7,7 +7,7 @@ use rustorch_kernels::ops::{Entry, Op, Row};
 use rustorch_kernels::view::Attrs;
 
 use super::iteration::{self, Access, Sizes};
-use crate::program::{Instruction, Kernel};
+use crate::program::{BufferId, Instruction, Kernel};
 
 /// What a member computes, element by element.
 #[derive(Clone, Copy)]
@@ -67,5 +67,12 @@ impl Member {
             output: iteration::access(output, &order)?,
             inputs: inputs.iter().map(|input| iteration::access(input, &order)).collect::<Option<_>>()?,
         })
+    }
+
+    /// Whether it reads all of a buffer's elements in the order in which it writes, and both are side by side.
+    pub fn reads_in_order(&self, buffer: BufferId) -> bool {
+        let strides = iteration::expand(&[self.sizes.iter().product()], &[1], &self.sizes);
+        self.output.strides == strides
+            && self.inputs.iter().any(|input| input.buffer == buffer && input.strides == strides)
     }
 }

@@ -10,7 +10,7 @@ use crate::passes::dependencies::Dependencies;
 use crate::program::{Instruction, Kernel, Place, Program};
 use groups::{Group, Groups};
 use iteration::Access;
-use member::Member;
+pub use member::Member;
 
 pub fn run(program: &mut Program) {
     let members: Vec<Option<Member>> = program.instructions.iter().map(Member::of).collect();
