@@ -54,3 +54,17 @@ pub fn execute<T: Copy + Default>(program: &Program, inputs: &[impl AsRef<[T]>],
     };
     Ok(results.iter().enumerate().map(result).collect())
 }
+
+/// The kernels' names, in order.
+pub fn names(program: &Program) -> Vec<String> {
+    program.instructions.iter().map(|instruction| instruction.name()).collect()
+}
+
+/// What inputs and outputs of `count` elements of f32 hold after a run, where input number `input` begins with
+/// `value(input, at)` at each place.
+pub fn bits(program: &Program, count: usize, value: impl Fn(usize, usize) -> f32) -> Vec<u32> {
+    let inputs: Vec<Vec<f32>> =
+        (0..program.inputs).map(|input| (0..count).map(|at| value(input, at)).collect()).collect();
+    let outputs: Vec<Vec<f32>> = execute(program, &inputs, count).unwrap();
+    inputs.iter().chain(&outputs).flatten().map(|value| value.to_bits()).collect()
+}

@@ -2,7 +2,7 @@
 
 mod captured;
 
-use captured::{begin, finish, view};
+use captured::{begin, finish, names, view};
 use rustorch_graph::program::Program;
 use rustorch_graph::{passes, plan, record};
 use rustorch_kernels::dtype::DType;
@@ -43,10 +43,6 @@ fn capture(blocks: usize, inputs: &[usize], outputs: &[usize], body: impl FnOnce
     finish(inputs, outputs)
 }
 
-fn names(program: &Program) -> Vec<String> {
-    program.instructions.iter().map(|instruction| instruction.name()).collect()
-}
-
 /// The instructions alone, with the dtype and sizes of squares left out.
 fn listing(program: &Program) -> String {
     let text = program.text().replace(":float32[197, 197]/[197, 1]", "").replace(":float32[38809]/[1]", "");
@@ -55,11 +51,7 @@ fn listing(program: &Program) -> String {
 
 /// What the inputs and outputs hold after a run.
 fn execute(program: &Program) -> Vec<u32> {
-    let value = |input: usize, at: usize| ((at * (2 * input + 3)) % 1009) as f32 / 500.0 - 0.9;
-    let inputs: Vec<Vec<f32>> =
-        (0..program.inputs).map(|input| (0..COUNT).map(|at| value(input, at)).collect()).collect();
-    let outputs: Vec<Vec<f32>> = captured::execute(program, &inputs, COUNT).unwrap();
-    inputs.iter().chain(&outputs).flatten().map(|value| value.to_bits()).collect()
+    captured::bits(program, COUNT, |input, at| ((at * (2 * input + 3)) % 1009) as f32 / 500.0 - 0.9)
 }
 
 /// All passes, with the bits of the program as it was, at every level and for several thread counts.

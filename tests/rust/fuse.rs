@@ -2,6 +2,7 @@
 
 mod captured;
 
+use captured::names;
 use captured::view;
 use rustorch_graph::program::{Kernel, Program};
 use rustorch_graph::{passes, plan, record};
@@ -40,10 +41,6 @@ fn capture(blocks: usize, inputs: &[usize], outputs: &[usize], body: impl FnOnce
     captured::begin(blocks, BYTES);
     body();
     captured::finish(inputs, outputs)
-}
-
-fn names(program: &Program) -> Vec<String> {
-    program.instructions.iter().map(|instruction| instruction.name()).collect()
 }
 
 /// What the inputs and outputs hold after a run, for inputs that depend on their number.

@@ -2,6 +2,7 @@
 
 mod captured;
 
+use captured::names;
 use rustorch_graph::program::{Kernel, Program};
 use rustorch_graph::{passes, plan, record};
 use rustorch_kernels::dtype::DType;
@@ -48,10 +49,6 @@ fn execute(program: &Program, count: usize) -> Vec<u32> {
     // One NaN is as good as another.
     let bits = |value: &f32| if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() };
     outputs.iter().flatten().map(bits).collect()
-}
-
-fn names(program: &Program) -> Vec<String> {
-    program.instructions.iter().map(|instruction| instruction.name()).collect()
 }
 
 #[test]

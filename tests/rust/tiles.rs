@@ -2,6 +2,7 @@
 
 mod captured;
 
+use captured::names;
 use rustorch_graph::program::Program;
 use rustorch_graph::{passes, plan, record};
 use rustorch_kernels::dtype::DType;
@@ -47,17 +48,9 @@ fn capture(blocks: usize, inputs: &[usize], outputs: &[usize], body: impl FnOnce
     captured::finish(inputs, outputs)
 }
 
-fn names(program: &Program) -> Vec<String> {
-    program.instructions.iter().map(|instruction| instruction.name()).collect()
-}
-
 /// What the inputs and outputs hold after a run.
 fn execute(program: &Program) -> Vec<u32> {
-    let value = |input: usize, at: usize| ((at * (input + 3)) % 1009) as f32 / 300.0 - 1.7;
-    let inputs: Vec<Vec<f32>> =
-        (0..program.inputs).map(|input| (0..COUNT).map(|at| value(input, at)).collect()).collect();
-    let outputs: Vec<Vec<f32>> = captured::execute(program, &inputs, COUNT).unwrap();
-    inputs.iter().chain(&outputs).flatten().map(|value| value.to_bits()).collect()
+    captured::bits(program, COUNT, |input, at| ((at * (input + 3)) % 1009) as f32 / 300.0 - 1.7)
 }
 
 /// All passes, with the bits of the program as it was, at every level.

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustorch_kernels::error::{Error, Result};
 use rustorch_kernels::finish::Finish;
+use rustorch_kernels::index::contiguous_strides;
 use rustorch_kernels::isa::{self, Level};
 use rustorch_kernels::reduce::Runs;
 use rustorch_kernels::view::{Attrs, View};
@@ -35,7 +36,8 @@ impl Epilogue {
     /// The fused kernel's operands; the result in the order of its memory.
     pub fn of_fused(&self, Operands { result, stored, loaded, .. }: Operands<'_>) -> Vec<Operand> {
         let sizes = stored.first().map_or(&result.sizes, |stored| &stored.sizes);
-        let sink = Operand { sizes: sizes.clone(), strides: contiguous(sizes), ..result.clone() };
+        let sink =
+            Operand { sizes: sizes.clone(), strides: contiguous_strides(sizes).as_slice().into(), ..result.clone() };
         let mut operands = [stored, loaded].concat();
         operands.insert(self.sink, sink);
         operands
@@ -60,15 +62,6 @@ impl Epilogue {
 
 pub fn missing() -> Error {
     Error::Runtime("an epilogue lacks operands".into())
-}
-
-/// The strides of elements side by side.
-pub fn contiguous(sizes: &[i64]) -> Box<[i64]> {
-    let mut strides = vec![1; sizes.len()];
-    for dim in (1..sizes.len()).rev() {
-        strides[dim - 1] = strides[dim] * sizes[dim];
-    }
-    strides.into()
 }
 
 /// The fused kernel of a run.

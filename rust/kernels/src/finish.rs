@@ -40,13 +40,18 @@ pub fn row(row: &Row) -> Option<Launch> {
 
 /// Refuses a result whose elements do not lie side by side, where someone is told of their places.
 pub(crate) fn check(finish: Option<&dyn Finish>, result: &View<'_>) -> Result<()> {
-    let dims = result.sizes().iter().zip(result.strides()).map(|(&size, &stride)| (size as usize, stride as isize));
-    let mut dims: Vec<(usize, isize)> = dims.collect();
-    dims.sort_unstable_by_key(|&(_, stride)| stride);
-    if finish.is_none() || result.numel() == 0 || is_dense(dims) {
+    if finish.is_none() || result.numel() == 0 || lies_dense(result.sizes(), result.strides()) {
         return Ok(());
     }
     Err(Error::Runtime(format!("expected a dense result, got strides {:?}", result.strides())))
+}
+
+/// Whether elements lie side by side, in whichever order of their dimensions.
+pub fn lies_dense(sizes: &[i64], strides: &[i64]) -> bool {
+    let dims = sizes.iter().zip(strides).map(|(&size, &stride)| (size as usize, stride as isize));
+    let mut dims: Vec<(usize, isize)> = dims.collect();
+    dims.sort_unstable_by_key(|&(size, stride)| (stride, size));
+    is_dense(dims)
 }
 
 /// Whether dimensions (size, stride), innermost first, leave no gaps.

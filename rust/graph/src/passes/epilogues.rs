@@ -3,11 +3,11 @@
 //! the kernel's own result will.
 
 use rustorch_kernels::finish;
+use rustorch_kernels::index::contiguous_strides;
 
 use super::dependencies::Dependencies;
 use super::fuse;
 use super::reductions::is_dense;
-use crate::epilogue::contiguous;
 use crate::program::{Epilogue, Instruction, Kernel, Operand, Place, Program};
 
 pub fn run(program: &mut Program) {
@@ -91,6 +91,6 @@ fn join(product: &Instruction, kernel: &Instruction, is_kept: bool) -> Option<In
 
 /// Whether a view's elements lie side by side, in the order of its dimensions.
 fn in_order(operand: &Operand) -> bool {
-    let strides = operand.sizes.iter().zip(&operand.strides).zip(contiguous(&operand.sizes));
+    let strides = operand.sizes.iter().zip(&operand.strides).zip(contiguous_strides(&operand.sizes));
     strides.into_iter().all(|((&size, &stride), expected)| size == 1 || stride == expected)
 }

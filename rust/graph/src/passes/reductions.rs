@@ -2,6 +2,7 @@
 //! They reach memory only where something else reads them too. It folds them in the order in which it
 //! would read them, so the bits stay.
 
+use rustorch_kernels::finish::lies_dense;
 use rustorch_kernels::ops::{Op, Row};
 use rustorch_kernels::reduce::{self, Fold};
 
@@ -80,15 +81,7 @@ pub fn reduced_input(instruction: &Instruction) -> Option<&Operand> {
 
 /// Whether a view's elements lie side by side, in whichever order of its dimensions.
 pub fn is_dense(operand: &Operand) -> bool {
-    let mut dims: Vec<(i64, i64)> = operand.strides.iter().copied().zip(operand.sizes.iter().copied()).collect();
-    dims.retain(|&(_, size)| size != 1);
-    dims.sort_unstable();
-    let mut expected = 1;
-    dims.into_iter().all(|(stride, size)| {
-        let is_next = stride == expected;
-        expected *= size;
-        is_next
-    })
+    lies_dense(&operand.sizes, &operand.strides)
 }
 
 /// The reduction of what the producer writes, if that is all that the reduction reads.

@@ -288,8 +288,7 @@ pub fn weight_grad<S: StoredFloat>(
         for &row in &axes[1].1.taps {
             for &col in &axes[2].1.taps {
                 let at = [depth, row, col];
-                let offset: isize = (0..3).map(|dim| at[dim].kernel as isize * kernel.stride[dim]).sum();
-                taps.push((shape.tap(at), offset));
+                taps.push((shape.tap(at), kernel.offset(at.map(|tap| tap.kernel))));
             }
         }
     }

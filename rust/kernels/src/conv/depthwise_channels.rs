@@ -98,8 +98,7 @@ impl<S: StoredFloat> Class<S> {
             }
         }
         let at = [depths.first + depth * depths.step, rows.first + row * rows.step, cols.first];
-        let offset: isize = (0..3).map(|dim| at[dim] as isize * self.out.stride[dim]).sum();
-        (self.out.data.wrapping_offset(image as isize * self.out.count_stride + offset), lines)
+        (self.out.data.wrapping_offset(image as isize * self.out.count_stride + self.out.offset(at)), lines)
     }
 
     /// The columns from one on that read through the same taps, and those taps for the first of them. No loop
@@ -116,13 +115,16 @@ impl<S: StoredFloat> Class<S> {
     }
 }
 
+/// The offset of each tap within a channel's weights.
+fn offsets<S>(kernel: &Images<S>) -> impl Iterator<Item = isize> {
+    let [depths, rows, cols] = kernel.size;
+    (0..depths * rows * cols).map(move |tap| kernel.offset([tap / cols / rows, tap / cols % rows, tap % cols]))
+}
+
 /// The weights of each tap side by side, in the type of the arithmetic.
 fn weights<S: StoredFloat>(kernel: &Images<S>, channels: usize, channel_stride: isize) -> Result<Scratch<S::Math>> {
     let panel = Scratch::<S::Math>::new(channels * kernel.positions())?;
-    let [depths, rows, cols] = kernel.size;
-    for tap in 0..depths * rows * cols {
-        let at = [tap / cols / rows, tap / cols % rows, tap % cols];
-        let offset: isize = (0..3).map(|dim| at[dim] as isize * kernel.stride[dim]).sum();
+    for (tap, offset) in offsets(kernel).enumerate() {
         for channel in 0..channels {
             // SAFETY: within the kernel and the panel.
             unsafe {
@@ -298,11 +300,8 @@ pub fn weight_grad<S: StoredFloat>(
         let sums = to.get().wrapping_add(image * taps * channels);
         run_at(level, Weights { class: &class, image, channels, block, taps, sums });
     });
-    for channel in 0..channels {
-        for tap in 0..taps {
-            let [_, rows, cols] = kernel.size;
-            let at = [tap / cols / rows, tap / cols % rows, tap % cols];
-            let offset: isize = (0..3).map(|dim| at[dim] as isize * kernel.stride[dim]).sum();
+    for (tap, offset) in offsets(kernel).enumerate() {
+        for channel in 0..channels {
             // SAFETY: each sum was written by its task; the offset is within the gradient.
             unsafe {
                 let of = |image: usize| *sums.ptr().add((image * taps + tap) * channels + channel);

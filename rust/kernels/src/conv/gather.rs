@@ -6,7 +6,7 @@ use super::positions::{Layout, Positions};
 use super::report::Report;
 use super::tile::{self, Step, Tile};
 use super::weights::{self, Block, Weights};
-use super::{Geometry, Images, Target, channels, depthwise, depthwise_channels};
+use super::{Geometry, Images, Target, channels, depthwise, depthwise_channels, pointwise};
 use crate::convert::StoredFloat;
 use crate::error::Result;
 use crate::finish::Finish;
@@ -109,6 +109,9 @@ fn by_images<S: StoredFloat>(
     }
     let (lanes, _) = facts::<S::Math>(isa::level());
     let plain = setup(geometry, out, from, &kernel);
+    if pointwise::gather(geometry, &plain, bias, finish)? {
+        return Ok(());
+    }
     if geometry.rank == 3 || out.count == 1 || out.channel_stride == 1 {
         return run(plain, bias, finish);
     }
@@ -209,7 +212,7 @@ impl<S> Setup<'_, S> {
             for &row in &class[1].taps {
                 for &col in &class[2].taps {
                     let at = [depth.kernel, row.kernel, col.kernel];
-                    weights.push((0..3).map(|dim| at[dim] as isize * self.kernel.stride[dim]).sum());
+                    weights.push(self.kernel.offset(at));
                     offsets.push(shape.tap([depth, row, col]));
                 }
             }

@@ -147,6 +147,11 @@ impl<T> Images<T> {
     pub fn positions(&self) -> usize {
         self.size.iter().product()
     }
+
+    /// From a channel's first element to the one at a position.
+    pub fn offset(&self, at: Spatial) -> isize {
+        (0..3).map(|dim| at[dim] as isize * self.stride[dim]).sum()
+    }
 }
 
 /// Checks that `output` is what a convolution of `input` by `weight` gives.
@@ -209,11 +214,7 @@ pub fn forward_telling(views: &[View<'_>], attrs: &Attrs<'_>, finish: Option<&dy
         bias.expect_sizes("bias", &[out.size(1)])?;
     }
     finish::check(finish, out)?;
-    let bias = bias.optional();
-    match_float!(out.dtype(), S => match pointwise::forward::<S>(&geometry, out, input, weight, bias, finish)? {
-        true => Ok(()),
-        false => gather::forward::<S>(&geometry, out, input, weight, bias, finish),
-    })
+    match_float!(out.dtype(), S => gather::forward::<S>(&geometry, out, input, weight, bias.optional(), finish))
 }
 
 /// `[grad_input, grad_output, weight, bias?]`: the bias (of the input's channels) serves a
@@ -234,10 +235,8 @@ pub fn input_grad_telling(views: &[View<'_>], attrs: &Attrs<'_>, finish: Option<
         bias.expect_sizes("bias", &[grad_input.size(1)])?;
     }
     finish::check(finish, grad_input)?;
-    let (out, from, bias) = (grad_input, grad_output, bias.optional());
-    match_float!(out.dtype(), S => match pointwise::input_grad::<S>(&geometry, out, from, weight, bias, finish)? {
-        true => Ok(()),
-        false => gather::input_grad::<S>(&geometry, out, from, weight, bias, finish),
+    match_float!(grad_input.dtype(), S => {
+        gather::input_grad::<S>(&geometry, grad_input, grad_output, weight, bias.optional(), finish)
     })
 }
 
@@ -248,10 +247,7 @@ pub fn weight_grad(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     };
     let geometry = Geometry::of(attrs)?;
     check(&geometry, grad_output, input, grad_weight)?;
-    match_float!(grad_weight.dtype(), S => match pointwise::weight_grad::<S>(&geometry, grad_weight, input, grad_output)? {
-        true => Ok(()),
-        false => weight_grad::run::<S>(&geometry, grad_weight, input, grad_output),
-    })
+    match_float!(grad_weight.dtype(), S => weight_grad::run::<S>(&geometry, grad_weight, input, grad_output))
 }
 
 /// `[grad_bias, grad_output]`: sums over all but the channels.

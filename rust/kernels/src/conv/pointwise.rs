@@ -1,6 +1,7 @@
 //! Convolutions with kernels of one element, where every output position reads the input at the same
 //! position: matrix products of channels by channels and channels by positions.
 
+use super::gather::Setup;
 use super::{Geometry, Images};
 use crate::convert::StoredFloat;
 use crate::element::Element;
@@ -78,10 +79,10 @@ struct Operand {
 }
 
 impl Operand {
-    /// The same matrix for each of a batch.
-    fn shared<S>(kernel: &Images<S>, count: usize) -> Self {
-        let sizes = [count, kernel.count, kernel.channels].map(|size| size as i64);
-        Self { data: kernel.data.cast(), sizes, strides: [0, kernel.count_stride as i64, kernel.channel_stride as i64] }
+    /// The same matrix, of rows and columns (size, stride), for each of a batch.
+    fn shared<S>(data: *mut S, count: i64, [rows, cols]: [(usize, isize); 2]) -> Self {
+        let sizes = [count, rows.0 as i64, cols.0 as i64];
+        Self { data: data.cast(), sizes, strides: [0, rows.1 as i64, cols.1 as i64] }
     }
 
     fn transposed(mut self) -> Self {
@@ -120,16 +121,20 @@ fn matrices<S: StoredFloat>(out: Images<S>, from: Images<S>) -> Option<(Matrices
     })
 }
 
-/// A forward pass, or (with the weights transposed) an input gradient. Whether it was computed.
-fn product<S: StoredFloat>(
-    out: Images<S>,
-    from: Images<S>,
-    weights: impl Fn(usize) -> Operand,
+/// A gather, if it is one. Whether it was computed.
+pub fn gather<S: StoredFloat>(
+    geometry: &Geometry,
+    setup: &Setup<'_, S>,
     bias: Option<&View<'_>>,
     finish: Option<&dyn Finish>,
 ) -> Result<bool> {
+    let Setup { out, from, kernel, strides: (_, output, input), .. } = *setup;
+    if !is_one(geometry, &out, &from, kernel) {
+        return Ok(false);
+    }
     let Some((to, source)) = matrices(out, from) else { return Ok(false) };
-    let (to, source, weights) = (to.operand(), source.operand(), weights(to.count));
+    let (to, source) = (to.operand(), source.operand());
+    let weights = Operand::shared(kernel.data, to.sizes[0], [(out.channels, output), (from.channels, input)]);
     // SAFETY: these are other views of the launch's own operands.
     let views = unsafe { [to.view::<S>(), weights.view::<S>(), source.view::<S>()] };
     let [to, weights, source] = views;
@@ -145,59 +150,25 @@ fn product<S: StoredFloat>(
     Ok(true)
 }
 
-/// See [`super::forward`]. Whether it was computed.
-pub fn forward<S: StoredFloat>(
-    geometry: &Geometry,
-    out: &View<'_>,
-    input: &View<'_>,
-    weight: &View<'_>,
-    bias: Option<&View<'_>>,
-    finish: Option<&dyn Finish>,
-) -> Result<bool> {
-    let (out, input, kernel) = (Images::<S>::of(out), Images::<S>::of(input), Images::<S>::of(weight));
-    if !is_one(geometry, &out, &input, &kernel) {
-        return Ok(false);
-    }
-    product(out, input, |count| Operand::shared(&kernel, count), bias, finish)
-}
-
-/// See [`super::input_grad`]. Whether it was computed.
-pub fn input_grad<S: StoredFloat>(
-    geometry: &Geometry,
-    grad_input: &View<'_>,
-    grad_output: &View<'_>,
-    weight: &View<'_>,
-    bias: Option<&View<'_>>,
-    finish: Option<&dyn Finish>,
-) -> Result<bool> {
-    let (out, from) = (Images::<S>::of(grad_input), Images::<S>::of(grad_output));
-    let kernel = Images::<S>::of(weight);
-    if !is_one(geometry, &from, &out, &kernel) {
-        return Ok(false);
-    }
-    product(out, from, |count| Operand::shared(&kernel, count).transposed(), bias, finish)
-}
-
-/// See [`super::weight_grad`]. Whether it was computed.
+/// A weight gradient, if it is one. Whether it was computed.
 pub fn weight_grad<S: StoredFloat>(
     geometry: &Geometry,
-    grad_weight: &View<'_>,
-    input: &View<'_>,
-    grad_output: &View<'_>,
+    kernel: &Images<S>,
+    input: &Images<S>,
+    gradient: &Images<S>,
 ) -> Result<bool> {
-    let (kernel, input) = (Images::<S>::of(grad_weight), Images::<S>::of(input));
-    let gradient = Images::<S>::of(grad_output);
-    if !is_one(geometry, &gradient, &input, &kernel) {
+    if !is_one(geometry, gradient, input, kernel) {
         return Ok(false);
     }
-    let (Some(gradients), Some(inputs)) = (Matrices::of(gradient), Matrices::of(input)) else { return Ok(false) };
+    let (Some(gradients), Some(inputs)) = (Matrices::of(*gradient), Matrices::of(*input)) else { return Ok(false) };
     let (gradients, inputs) = match (gradients.as_one(), inputs.as_one()) {
         (Some(one), Some(other)) => (one, other),
         // Each image's product is added to what is there, which must not be rounded.
         _ if S::DTYPE == S::Math::DTYPE && gradients.positions >= POSITIONS => (gradients, inputs),
         _ => return Ok(false),
     };
-    let to = Operand::shared(&kernel, 1);
+    let dims = [(kernel.count, kernel.count_stride), (kernel.channels, kernel.channel_stride)];
+    let to = Operand::shared(kernel.data, 1, dims);
     for image in 0..gradients.count {
         let (gradient, input) = (gradients.operand().at::<S>(image), inputs.operand().at::<S>(image).transposed());
         // SAFETY: these are other views of the launch's own operands.

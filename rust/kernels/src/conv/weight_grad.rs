@@ -34,6 +34,9 @@ pub fn run<S: StoredFloat>(
     if kernel.count * kernel.channels * kernel.positions() == 0 {
         return Ok(());
     }
+    if super::pointwise::weight_grad(geometry, &kernel, &input, &gradient)? {
+        return Ok(());
+    }
     let level = isa::level();
     let (lanes, _) = super::gather::facts::<S::Math>(level);
     let axes: [_; 3] = std::array::from_fn(|dim| {

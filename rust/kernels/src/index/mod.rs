@@ -30,10 +30,10 @@ use crate::element::Bool;
 use crate::view::View;
 
 /// Sizes or strides.
-pub(crate) type Dims = SmallVec<[i64; 6]>;
+pub type Dims = SmallVec<[i64; 6]>;
 
 /// The strides of a dense C-order tensor.
-pub(crate) fn contiguous_strides(sizes: &[i64]) -> Dims {
+pub fn contiguous_strides(sizes: &[i64]) -> Dims {
     let mut strides: Dims = smallvec![1; sizes.len()];
     for dim in (1..sizes.len()).rev() {
         strides[dim - 1] = strides[dim] * sizes[dim].max(1);

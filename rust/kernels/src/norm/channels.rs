@@ -7,6 +7,7 @@
 use crate::convert::StoredFloat;
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
+use crate::index::contiguous_strides;
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::iterate::Space;
@@ -258,7 +259,7 @@ impl<S: StoredFloat> SumRow<S> {
 pub fn statistics(input: &View<'_>, sizes: &[i64]) -> Result<[Vec<f64>; 2]> {
     let count = sizes.iter().product::<i64>() as usize;
     let [mut variance, mut mean] = [vec![0.0f64; count], vec![0.0f64; count]];
-    let strides = super::contiguous(sizes);
+    let strides = contiguous_strides(sizes);
     let [variance_view, mean_view] = [&mut variance, &mut mean].map(|list| {
         // SAFETY: the vectors have an element a statistic.
         unsafe { View::new(list.as_mut_ptr().cast(), crate::dtype::DType::F64, sizes, &strides) }

@@ -12,6 +12,7 @@ pub use layer::{layer_norm, layer_norm_backward};
 
 use crate::dtype::DType;
 use crate::error::Result;
+use crate::index::contiguous_strides;
 use crate::loops::copy;
 use crate::reduce::dense_as;
 use crate::view::{Attrs, View};
@@ -21,7 +22,7 @@ fn values(view: &View<'_>) -> Result<Vec<f64>> {
     let mut values = vec![0.0; view.numel()];
     dense_as(view, DType::F64, |dense| {
         let sizes = dense.sizes();
-        let strides = contiguous(sizes);
+        let strides = contiguous_strides(sizes);
         // SAFETY: the vector has the view's elements.
         let to = unsafe { View::new(values.as_mut_ptr().cast(), DType::F64, sizes, &strides) };
         copy::launch(&[to, *dense], &Attrs::default())
@@ -39,18 +40,10 @@ fn store(view: &View<'_>, values: &[f64]) -> Result<()> {
     if !view.is_present() {
         return Ok(());
     }
-    let strides = contiguous(view.sizes());
+    let strides = contiguous_strides(view.sizes());
     // SAFETY: the callers give a value an element; the copy only reads them.
     let from = unsafe { View::new(values.as_ptr().cast_mut().cast(), DType::F64, view.sizes(), &strides) };
     copy::launch(&[*view, from], &Attrs::default())
-}
-
-fn contiguous(sizes: &[i64]) -> Vec<i64> {
-    let mut strides = vec![1; sizes.len()];
-    for dim in (1..sizes.len()).rev() {
-        strides[dim - 1] = strides[dim] * sizes[dim].max(1);
-    }
-    strides
 }
 
 /// Refuses a present operand whose number of elements is not `count`.
