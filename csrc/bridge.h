@@ -38,15 +38,17 @@ struct Operand {
   C10_ALWAYS_INLINE void set(const at::TensorBase& tensor, at::IntArrayRef sizes, at::IntArrayRef strides,
                              at::ScalarType dtype) {
     const c10::TensorImpl& impl = *tensor.unsafeGetTensorImpl();
-    const c10::StorageImpl* storage = impl.storage().unsafeGetStorageImpl();
-    // As `const_data_ptr`, whose checks cost more than they tell here.
-    const bool has_memory = storage->data() != nullptr && impl.numel() != 0;
+    c10::StorageImpl* storage = impl.storage().unsafeGetStorageImpl();
+    // Past the seal of a capture's stand-ins, of which only the address is wanted (graph/capture.h), and without
+    // the checks of `const_data_ptr`, which cost more than they tell here.
+    const void* const start = storage->_mutable_data_ptr_no_checks().get();
+    const bool has_memory = start != nullptr && impl.numel() != 0;
     const size_t offset = static_cast<size_t>(impl.storage_offset()) * c10::elementSize(dtype);
     view = ffi::RawView{
-        .data = has_memory ? reinterpret_cast<size_t>(storage->data()) + offset : 0,
+        .data = has_memory ? reinterpret_cast<size_t>(start) + offset : 0,
         .sizes = reinterpret_cast<size_t>(sizes.data()),
         .strides = reinterpret_cast<size_t>(strides.data()),
-        .storage = reinterpret_cast<size_t>(storage->data()),
+        .storage = reinterpret_cast<size_t>(start),
         .storage_bytes = storage->nbytes(),
         .rank = static_cast<uint32_t>(sizes.size()),
         .dtype = static_cast<uint8_t>(dtype),

@@ -15,11 +15,13 @@ import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch.fx import GraphModule
 
-from rustorch_device import _replay
+from rustorch_device import _C, _fake, _replay
+from rustorch_device._options import Options
 from rustorch_device._partition import partition
 from rustorch_device.graph import GraphReport, Importer, Plan
 from rustorch_device.weights import Kept
 
+_fake.register()
 _replay.register()
 
 #: Plans of one graph, one for each set of argument shapes: the oldest makes room for a new one.
@@ -39,15 +41,19 @@ def compile_graph(module: GraphModule, kind: str, kept: Kept | None = None) -> C
         kept: what is kept of its weights from call to call.
     """
     plans: list[Plan] = []
+    default_dtype = torch.get_default_dtype()
 
     def run(arguments: list[Any]) -> list[Any]:
+        state = _C.ambient()
         for plan in plans:
+            if plan.ambient != state:
+                continue
             results = plan.run(arguments)
             if results is not None:
                 arguments.clear()
                 return results
         report = GraphReport(kind)
-        plan, results = Importer(module, arguments, report, kept).run()
+        plan, results = Importer(module, arguments, report, default_dtype, kept).run()
         plans.insert(0, plan)
         del plans[MAX_PLANS:]
         for listener in listeners:
@@ -73,7 +79,11 @@ def _compile_with_weights(module: GraphModule, _examples: Sequence[Any]) -> Call
 
 
 def rust_backend(
-    module: GraphModule, examples: list[torch.Tensor], options: dict[str, Any] | None = None, **_hints: Any
+    module: GraphModule,
+    examples: list[torch.Tensor],
+    options: dict[str, Any] | None = None,
+    mode: str | None = None,
+    **_hints: Any,
 ) -> Callable[..., Any]:
     """Compiles a graph of Dynamo's: `torch.compile(model, backend="rust_backend")`.
 
@@ -82,19 +92,15 @@ def rust_backend(
         examples: its arguments.
         options: `{"cache": True}` keeps graphs in PyTorch's cache of compiled graphs (`_artifact.py`);
             `{"keep_weights": True}` keeps, in inference, what is made of weights alone (`weights.py`).
+        mode: one of `torch.compile`'s, which changes nothing here.
 
     Raises:
-        ValueError: an option that the backend does not know, or both of these.
+        ValueError: an option or a mode that is not known, a value that is neither True nor False, or both options.
     """
-    options = options or {}
-    if unknown := options.keys() - {"cache", "keep_weights"}:
-        raise ValueError(f"rust_backend has no option {', '.join(sorted(unknown))}; it knows: cache, keep_weights")
-    keeps_weights = options.get("keep_weights", False)
-    if keeps_weights and options.get("cache", False):
-        raise ValueError("rust_backend keeps graphs (cache) or weights (keep_weights), not both")
+    chosen = Options.read(options, mode)
     compiler: Callable[[str], Any] = _compiler
     keeping: AbstractContextManager[None] = nullcontext()
-    if options.get("cache", False):
+    if chosen.cache:
         # Imported here, as it loads much of Inductor.
         from rustorch_device import _artifact
 
@@ -102,7 +108,7 @@ def rust_backend(
     compiled = aot_autograd(
         fw_compiler=compiler("forward"),
         bw_compiler=compiler("backward"),
-        inference_compiler=_compile_with_weights if keeps_weights else compiler("inference"),
+        inference_compiler=_compile_with_weights if chosen.keep_weights else compiler("inference"),
         partition_fn=partition,
         # Writes to arguments (an optimizer's step) belong to the program.
         keep_inference_input_mutations=True,

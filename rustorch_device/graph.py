@@ -2,8 +2,8 @@
 
 A graph is imported on its first call. Its nodes run on stand-ins for its arguments, and the
 launches that they would make are recorded (`_C.capture_*`); a run of nodes that are recorded so
-becomes one Rust program. A node that cannot be recorded runs by the eager door, on the device,
-between two programs. The result is a `Plan`: steps over a list with one slot for each node.
+becomes one Rust program. A node that cannot be recorded runs as it was traced, on the device that it was traced
+on, between two programs. The result is a `Plan`: steps over a list with one slot for each node.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch._functorch.partitioners import is_rng_op
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.fx import GraphModule, Node
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rustorch_device import _C, _replay
+from rustorch_device._strides import Strides
 from rustorch_device.weights import Kept
 
 DEVICE = torch.device("rustorch", 0)
@@ -66,22 +68,6 @@ class Slot:
     """A value's place: the position of the node that makes it."""
 
     index: int
-    #: Whether the value was traced on the CPU.
-    on_cpu: bool = False
-
-
-def _on_device(value: Any) -> Any:
-    """The value, a CPU tensor aliased onto the device without a copy."""
-    if isinstance(value, torch.Tensor) and value.device.type == "cpu":
-        return _C.alias(value.detach())
-    return value
-
-
-def _on_cpu(value: Any) -> Any:
-    """The value, a rustorch tensor aliased onto the CPU without a copy."""
-    if isinstance(value, torch.Tensor) and value.device.type == DEVICE.type:
-        return _C.alias(value.detach())
-    return value
 
 
 def _call_on_device(target: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
@@ -89,48 +75,70 @@ def _call_on_device(target: Callable[..., Any], args: Any, kwargs: dict[str, Any
     device = kwargs.get("device")
     if device is not None and torch.device(device).type == "cpu":
         kwargs = {**kwargs, "device": DEVICE}
-    with torch.no_grad():
-        return target(*args, **kwargs)
+    return target(*args, **kwargs)
+
+
+def _geometry(tensor: torch.Tensor) -> tuple[Any, ...]:
+    return tensor.untyped_storage()._cdata, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset()
+
+
+def _record(target: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Calls an op on stand-ins. One that writes gets them under other names, so that what it does to the tensors
+    themselves (`p.data = q`, a resize) is seen, and refused: it would be lost with the stand-ins."""
+    if not (isinstance(target, OpOverload) and target._schema.is_mutable):
+        return _call_on_device(target, args, kwargs)
+    names: dict[int, torch.Tensor] = {}
+    args, kwargs = tree_map_only(
+        torch.Tensor, lambda tensor: names.setdefault(id(tensor), tensor.detach()), (args, kwargs)
+    )
+    before = [_geometry(name) for name in names.values()]
+    value = _call_on_device(target, args, kwargs)
+    if before != [_geometry(name) for name in names.values()]:
+        raise NotImplementedError("it changes what a tensor is, not only what it holds")
+    return value
+
+
+@contextmanager
+def _as_traced(default_dtype: torch.dtype) -> Iterator[None]:
+    """The state in which a graph's nodes run, whatever the caller's is: autograd and autocast have been traced, and
+    are nodes themselves, and dtypes were chosen with the default one of then."""
+    before = torch.get_default_dtype()
+    if before != default_dtype:
+        torch.set_default_dtype(default_dtype)
+    try:
+        with torch.no_grad(), torch._C._DisableAutocast():
+            yield
+    finally:
+        if before != default_dtype:
+            torch.set_default_dtype(before)
 
 
 @dataclass
 class EagerStep:
-    """One node, run by the dispatcher: on the device, or, where it draws from a generator, where it was
-    traced, so that it draws from that device's."""
+    """One node, run by the dispatcher as it was traced, on the device that it was traced on."""
 
     target: Callable[..., Any]
     args: Any
     kwargs: dict[str, Any]
     result: int
-    as_traced: bool = False
+    #: PyTorch's when the graph was traced.
+    default_dtype: torch.dtype
     #: What an error says of the node.
     label: str = ""
     #: Slots that nothing reads afterwards.
     given_up: list[int] = field(default_factory=list)
 
     def run(self, slots: list[Any]) -> bool:
+        args, kwargs = tree_map_only(Slot, lambda slot: slots[slot.index], (self.args, self.kwargs))
         try:
-            self._run(slots)
+            with _as_traced(self.default_dtype):
+                slots[self.result] = self.target(*args, **kwargs)
         except Exception as error:
             error.add_note(f"compiled from {self.label}")
             raise
         for slot in self.given_up:
             slots[slot] = None
         return True
-
-    def _run(self, slots: list[Any]) -> None:
-        def value(slot: Slot) -> Any:
-            place = slots[slot.index]
-            if self.as_traced:
-                return _on_cpu(place) if slot.on_cpu else place
-            return _on_device(place)
-
-        args, kwargs = tree_map_only(Slot, value, (self.args, self.kwargs))
-        if self.as_traced:
-            with torch.no_grad():
-                slots[self.result] = self.target(*args, **kwargs)
-        else:
-            slots[self.result] = _call_on_device(self.target, args, kwargs)
 
 
 @dataclass
@@ -163,8 +171,11 @@ class Plan:
     tail: list[Any]
     #: Arguments that are numbers (sizes); the plan holds for these values.
     numbers: list[tuple[int, Any]]
-    #: Each result: a slot or a constant, and whether it is to be a CPU tensor.
-    results: list[tuple[Any, bool]]
+    #: Each result: a slot or a constant.
+    results: list[Any]
+    #: The state of PyTorch's that the plan was made in, and holds for (`_C.ambient`). Autograd, autocast and the
+    #: default dtype were fixed when the graph was traced.
+    ambient: int
 
     def __post_init__(self) -> None:
         #: The program that gives the graph's results all by itself.
@@ -173,9 +184,8 @@ class Plan:
             step = self.steps[0]
             places = {slot: number for number, slot in enumerate(step.results)}
             places |= {slot: ~slot for slot in range(self.arguments)}
-            given = [result for result, _ in self.results]
-            if all(result is None or (isinstance(result, Slot) and result.index in places) for result in given):
-                step.program.arrange([None if result is None else places[result.index] for result in given])
+            if all(result is None or (isinstance(result, Slot) and result.index in places) for result in self.results):
+                step.program.arrange([None if result is None else places[result.index] for result in self.results])
                 self.single = step.program
 
     def run(self, arguments: list[Any]) -> list[Any] | None:
@@ -192,11 +202,7 @@ class Plan:
         return self.collect(arguments)
 
     def collect(self, slots: list[Any]) -> list[Any]:
-        results = []
-        for result, on_cpu in self.results:
-            value = slots[result.index] if isinstance(result, Slot) else result
-            results.append(_on_cpu(value) if on_cpu else value)
-        return results
+        return [slots[result.index] if isinstance(result, Slot) else result for result in self.results]
 
 
 def _label(node: Node) -> str:
@@ -213,9 +219,30 @@ def _traced_on_cpu(node: Any) -> bool:
     return bool(tensors) and tensors[0].device.type == "cpu"
 
 
-def _draws(node: Node) -> bool:
-    """Whether the node draws from a generator, or saves or restores a generator's state around a node."""
-    return node.target in _replay.OPERATORS or is_rng_op(node)
+#: Namespaces of ops whose kernels are known to record, or to refuse.
+NAMESPACES = ("aten", "prims")
+
+
+def _refusal(node: Node) -> str | None:
+    """Why a node is not to be run on stand-ins; None where it may. What is not known to record may read memory that
+    is not there, write to it, or keep state that a program would not have."""
+    target = node.target
+    if isinstance(target, OpOverload):
+        if target.namespace not in NAMESPACES:
+            return "an op of another library runs as it was traced"
+        if torch.Tag.inplace_view in target.tags:
+            return "it changes what a tensor views"
+        if not _C.capturable(target._schema.name, target._schema.overload_name):
+            return "another library has replaced its kernel for the device"
+        return None
+    if node.target in _replay.OPERATORS:
+        return "it saves or restores a generator's state"
+    if isinstance(target, HigherOrderOperator):
+        return "an operator over functions runs as it was traced"
+    # Arithmetic of sizes, which a plan holds for.
+    values = [argument.meta.get("val") for argument in node.all_input_nodes]
+    is_of_numbers = bool(values) and not any(isinstance(value, torch.Tensor) for value in tree_leaves(values))
+    return None if is_of_numbers else "it is no op of PyTorch's"
 
 
 class Importer:
@@ -223,9 +250,15 @@ class Importer:
     arguments is emptied."""
 
     def __init__(
-        self, module: GraphModule, arguments: list[Any], report: GraphReport, kept: Kept | None = None
+        self,
+        module: GraphModule,
+        arguments: list[Any],
+        report: GraphReport,
+        default_dtype: torch.dtype,
+        kept: Kept | None = None,
     ) -> None:
         self.module = module
+        self.default_dtype = default_dtype
         self.kept = kept
         self.report = report
         self.nodes = list(module.graph.nodes)
@@ -249,6 +282,8 @@ class Importer:
                 position = self.position[node]
                 self.slots[position] = operator.attrgetter(str(node.target))(self.module)
                 self.constants[position] = self.slots[position]
+        self.strides = Strides(self.nodes, self.slots)
+        state = _C.ambient()
         try:
             if self.kept is not None and self.kept.nodes:
                 self._import_kept(self.kept)
@@ -257,15 +292,15 @@ class Importer:
                     self._import(node)
             self._end_segment()
         finally:
-            if self.segment is not None:
-                _C.capture_abandon()
+            # Whatever failed, and where: the thread captures no longer.
+            _C.capture_abandon()
         outputs = self.nodes[-1].args[0]
         results = [
-            (Slot(self.position[value]) if isinstance(value, Node) else value, _traced_on_cpu(value))
+            Slot(self.position[value]) if isinstance(value, Node) else value
             for value in outputs  # type: ignore[union-attr]
         ]
         tail = [self.constants.get(index) for index in range(self.arguments, len(self.nodes))]
-        plan = Plan(self.steps, self.arguments, tail, list(self.numbers.items()), results)
+        plan = Plan(self.steps, self.arguments, tail, list(self.numbers.items()), results, state)
         seconds = self.report.seconds
         seconds["capture"] = time.perf_counter() - started - seconds["passes"] - seconds["first run"]
         self._log()
@@ -324,23 +359,14 @@ class Importer:
                 self._run_eagerly(user)
 
     def _eager_step(self, node: Node) -> EagerStep:
-        def slot(argument: Node) -> Slot:
-            return Slot(self.position[argument], _traced_on_cpu(argument))
-
-        args, kwargs = tree_map_only(Node, slot, (node.args, node.kwargs))
-        return EagerStep(
-            node.target,  # type: ignore[arg-type]
-            args,
-            kwargs,
-            self.position[node],
-            _draws(node),
-            _label(node),
-        )
+        args, kwargs = tree_map_only(Node, lambda node: Slot(self.position[node]), (node.args, node.kwargs))
+        target: Any = node.target
+        return EagerStep(target, args, kwargs, self.position[node], self.default_dtype, _label(node))
 
     def _capture(self, node: Node) -> str | None:
         """Runs the node on stand-ins; gives the reason where that is impossible."""
-        if node.target in _replay.OPERATORS:
-            return "it saves or restores a generator's state"
+        if (refusal := _refusal(node)) is not None:
+            return refusal
         if self.segment is None:
             _C.capture_begin()
             self.segment = {}
@@ -349,7 +375,12 @@ class Importer:
         _C.capture_origin(_label(node), _traced_on_cpu(node))
         try:
             args, kwargs = tree_map_only(Node, self._stand_in, (node.args, node.kwargs))
-            value = _call_on_device(node.target, args, kwargs)  # type: ignore[arg-type]
+            with _as_traced(self.default_dtype), _disable_current_modes():
+                value = _record(node.target, args, kwargs)  # type: ignore[arg-type]
+                value = self.strides.restore(node, value, (args, kwargs))
+            for leaf in tree_leaves(value):
+                if isinstance(leaf, torch.Tensor) and not _C.capture_accepts(leaf):
+                    raise NotImplementedError(f"its result is a {leaf.type()}, which a program does not give")
         except Exception as error:
             # Whatever it is: the eager door does the work, or raises it with the real values.
             _C.capture_rollback(mark)
@@ -394,24 +425,24 @@ class Importer:
             return [user for user in node.users if user not in self.done]
 
         for node, value in self.segment.items():
-            if not (readers := later(node)):
+            if not later(node):
                 continue
             if isinstance(value, torch.Tensor):
                 tensors.append(value)
                 results.append(self.position[node])
-                on_cpu.append(_traced_on_cpu(node) and readers == [self.nodes[-1]])
+                on_cpu.append(_traced_on_cpu(node))
             else:
                 self.slots[self.position[node]] = value
                 self.constants[self.position[node]] = value
         nodes = [self._eager_step(node) for node in self.segment] if self.steps else None
         given_up = {self.position[node] for node in self.stand_ins if not later(node)}
-        self.segment = None
         keep_text = log.isEnabledFor(logging.DEBUG)
         with self.report.phase("passes"):
             program = _C.capture_finish(tensors, on_cpu, given_up, keep_text)
         if keep_text:
             log.debug("%s as captured:\n%s", self.report.name, program.captured_text())
             log.debug("%s after the passes:\n%s", self.report.name, program.text())
+        self.segment = None
         self.stand_ins = {}
         self.report.programs.append(program)
         step = ProgramStep(program, results, nodes)

@@ -1,7 +1,6 @@
 // Indexing with tensors and masks: index, index_put_, nonzero, masked_select, masked_fill_, where.
 #include <ATen/Dispatch.h>
 #include <ATen/ExpandUtils.h>
-#include <ATen/MemoryOverlap.h>
 #include <ATen/native/IndexingUtils.h>
 #include <ATen/native/TypeProperties.h>
 #include <ATen/ops/_index_put_impl_ops.h>
@@ -11,6 +10,7 @@
 #include <torch/library.h>
 
 #include "aten/fallback.h"
+#include "aten/overlap.h"
 #include "aten/pointwise.h"
 #include "aten/structured.h"
 #include "bridge.h"
@@ -22,7 +22,9 @@ using at::Scalar;
 using at::Tensor;
 using Indices = c10::List<std::optional<Tensor>>;
 
+// How many elements of a result there are.
 int64_t count_true(const Tensor& self) {
+  require_no_capture("how many elements there are depends on the values of a tensor");
   const Tensor count = empty_dense({}, at::kLong);
   launch(Op::count_true_, {count, self});
   return *count.const_data_ptr<int64_t>();
@@ -35,7 +37,7 @@ Tensor& nonzero_out(const Tensor& self, Tensor& out) {
     return call_fallback<at::_ops::nonzero_out>(self, out);
   }
   at::assert_no_internal_overlap(out);
-  at::assert_no_overlap(out, self);
+  refuse_overlap(out, self);
   at::native::resize_output(out, {count_true(self), self.dim()});
   if (out.numel() > 0) {
     launch(Op::nonzero_, {out, self}, {0});
@@ -53,8 +55,8 @@ Tensor& masked_select_out(const Tensor& self, const Tensor& mask, Tensor& out) {
   TORCH_CHECK(self.scalar_type() == out.scalar_type(),
               "masked_select(): self and result must have the same scalar type");
   at::assert_no_internal_overlap(out);
-  at::assert_no_overlap(out, self);
-  at::assert_no_overlap(out, mask);
+  refuse_overlap(out, self);
+  refuse_overlap(out, mask);
   const auto [expanded_mask, expanded] = at::expand_outplace(mask, self);
   at::native::resize_output(out, {count_true(*expanded_mask)});
   launch(Op::masked_select_, {Operand::bits(out), Operand::bits(*expanded), *expanded_mask});
@@ -145,10 +147,10 @@ Tensor& index_out(const Tensor& self, const Indices& indices, Tensor& out) {
   TORCH_CHECK(self.scalar_type() == out.scalar_type(), "index_out: self (", self.scalar_type(), ") and result (",
               out.scalar_type(), ") must have the same scalar type");
   at::assert_no_internal_overlap(out);
-  at::assert_no_overlap(out, self);
+  refuse_overlap(out, self);
   for (const std::optional<Tensor>& index : indices) {
     if (index.has_value()) {
-      at::assert_no_overlap(out, *index);
+      refuse_overlap(out, *index);
     }
   }
   const Prepared prepared(self, indices);
@@ -162,6 +164,40 @@ Tensor& index_out(const Tensor& self, const Indices& indices, Tensor& out) {
 Tensor index(const Tensor& self, const Indices& indices) {
   Tensor out = empty_dense({0}, self.scalar_type());
   return index_out(self, indices, out);
+}
+
+// A launch of a pointwise row over operands that were expanded to one shape; `compute` leads the
+// ints.
+void launch_expanded(Op op, std::initializer_list<Operand> operands, at::ScalarType compute,
+                     const ScalarArguments& scalars = {}) {
+  c10::SmallVector<int64_t, 2> ints{static_cast<int64_t>(compute)};
+  ints.append(scalars.ints.begin(), scalars.ints.end());
+  launch(op, operands, ints, scalars.floats);
+}
+
+// `self[mask] = value` where the value does not count the mask's elements, which makes it a choice for each element.
+// False where it is another assignment.
+bool put_where(const Tensor& self, const Indices& indices, const Tensor& value) {
+  const std::optional<Tensor>& mask = indices[0];
+  if (indices.size() != 1 || !mask.has_value() || mask->scalar_type() != at::kBool || mask->dim() == 0 ||
+      mask->device() != self.device() || value.device() != self.device() || !is_native(self.scalar_type()) ||
+      mask->dim() > self.dim() || self.sizes().slice(0, mask->dim()) != mask->sizes()) {
+    return false;
+  }
+  const int64_t rest = self.dim() - mask->dim();
+  const bool is_counted = value.dim() > rest && value.size(value.dim() - rest - 1) != 1;
+  if (is_counted || value.dim() > rest + 1 || at::has_internal_overlap(self) != at::MemOverlap::No) {
+    return false;
+  }
+  const Tensor each = value.dim() > rest ? value.squeeze(0) : value;
+  if (!at::is_expandable_to(each.sizes(), self.sizes().slice(mask->dim()))) {
+    return false;
+  }
+  c10::DimVector sizes(mask->sizes());
+  sizes.append(rest, 1);
+  launch_expanded(Op::where_self_, {self, mask->view(sizes).expand(self.sizes()), each.expand(self.sizes()), self},
+                  self.scalar_type());
+  return true;
 }
 
 Tensor& index_put_impl(Tensor& self, const Indices& indices, const Tensor& given, bool accumulate, bool unsafe) {
@@ -178,7 +214,10 @@ Tensor& index_put_impl(Tensor& self, const Indices& indices, const Tensor& given
     return call_fallback<at::_ops::_index_put_impl_>(self, indices, given, accumulate, unsafe);
   }
   const Tensor value = given.device() != self.device() && given.dim() == 0 ? given.to(self.device()) : given;
-  at::assert_no_overlap(self, value);
+  refuse_overlap(self, value);
+  if (!accumulate && !indices.empty() && put_where(self, indices, value)) {
+    return self;
+  }
   const Prepared prepared(self, indices);
   TORCH_CHECK(at::is_expandable_to(value.sizes(), prepared.sizes), "shape mismatch: value tensor of shape ",
               value.sizes(), " cannot be broadcast to indexing result of shape ", at::IntArrayRef(prepared.sizes));
@@ -188,15 +227,6 @@ Tensor& index_put_impl(Tensor& self, const Indices& indices, const Tensor& given
   const auto operand = [&](const Tensor& tensor) { return accumulate ? Operand(tensor) : Operand::bits(tensor); };
   launch(Op::index_put_, prepared.operands({operand(self), operand(value)}), {static_cast<int64_t>(accumulate)});
   return self;
-}
-
-// A launch of a pointwise row over operands that were expanded to one shape; `compute` leads the
-// ints.
-void launch_expanded(Op op, std::initializer_list<Operand> operands, at::ScalarType compute,
-                     const ScalarArguments& scalars = {}) {
-  c10::SmallVector<int64_t, 2> ints{static_cast<int64_t>(compute)};
-  ints.append(scalars.ints.begin(), scalars.ints.end());
-  launch(op, operands, ints, scalars.floats);
 }
 
 Tensor& masked_fill_scalar(Tensor& self, const Tensor& mask, const Scalar& value) {
@@ -212,7 +242,7 @@ Tensor& masked_fill_scalar(Tensor& self, const Tensor& mask, const Scalar& value
     TORCH_WARN("Use of masked_fill_ on expanded tensors is deprecated. Please clone() the tensor before performing "
                "this operation. This also applies to advanced indexing e.g. tensor[mask] = scalar");
   }
-  at::assert_no_partial_overlap(self, mask);
+  refuse_partial_overlap(self, mask);
   const auto expanded = at::expand_inplace(self, mask, "masked_fill_");
   ScalarArguments scalars;
   scalars.add(value);
@@ -223,8 +253,28 @@ Tensor& masked_fill_scalar(Tensor& self, const Tensor& mask, const Scalar& value
 Tensor& masked_fill_tensor(Tensor& self, const Tensor& mask, const Tensor& value) {
   TORCH_CHECK(value.dim() == 0, "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with ",
               value.dim(), " dimension(s).");
+  if (capturing() && value.scalar_type() == self.scalar_type() && mask.scalar_type() == at::kBool &&
+      is_native(self.scalar_type()) && at::has_internal_overlap(self) == at::MemOverlap::No) {
+    // Of the same dtype, so that no value is refused: it need not be known.
+    refuse_partial_overlap(self, mask);
+    const auto expanded = at::expand_inplace(self, mask, "masked_fill_");
+    launch_expanded(Op::where_self_, {self, *expanded, value.expand(self.sizes()), self}, self.scalar_type());
+    return self;
+  }
   return masked_fill_scalar(self, mask, value.item());
 }
+
+// Shape and strides of a choice, as the CPU has them.
+struct Where : at::TensorIteratorBase {
+  void meta(const Tensor& condition, const Tensor& self, const Tensor& other) {
+    build(at::TensorIteratorConfig()
+              .check_all_same_dtype(false)
+              .add_owned_output(maybe_get_output(0))
+              .add_owned_const_input(condition)
+              .add_owned_const_input(self)
+              .add_owned_const_input(other));
+  }
+};
 
 Tensor& where_out(const Tensor& condition, const Tensor& self, const Tensor& other, Tensor& out) {
   const auto dtype = at::native::result_type(self, other);
@@ -242,18 +292,9 @@ Tensor& where_out(const Tensor& condition, const Tensor& self, const Tensor& oth
   const auto here = [&](const Tensor& tensor) {
     return tensor.dim() == 0 && tensor.is_cpu() ? tensor.to(out.device()) : tensor;
   };
-  const Tensor operands[] = {here(condition), here(self), here(other)};
-  c10::DimVector sizes(operands[0].sizes());
-  for (const Tensor& operand : operands) {
-    sizes = at::infer_size_dimvector(sizes, operand.sizes());
-  }
-  at::assert_no_internal_overlap(out);
-  for (const Tensor& operand : operands) {
-    at::assert_no_partial_overlap(out, operand);
-  }
-  at::native::resize_output(out, sizes);
-  launch_expanded(Op::where_self_,
-                  {out, operands[0].expand(sizes), operands[1].expand(sizes), operands[2].expand(sizes)}, dtype);
+  Structured<Where> iterator(out);
+  iterator.meta(here(condition), here(self), here(other));
+  launch_iterator(Op::where_self_, iterator, {}, {}, dtype);
   return out;
 }
 

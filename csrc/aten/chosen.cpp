@@ -1,6 +1,7 @@
 // Pointwise ops whose row an argument chooses: gelu by its approximation, division by its rounding
 // mode, clamp by its bounds; and those without a structured meta.
 #include "aten/forms.h"
+#include "aten/overlap.h"
 #include "aten/pointwise.h"
 
 #include <ATen/Dispatch.h>
@@ -219,7 +220,7 @@ std::tuple<Tensor&, Tensor&> frexp_out(const Tensor& self, Tensor& mantissa, Ten
   at::native::resize_output(mantissa, self.sizes());
   at::native::resize_output(exponent, self.sizes());
   const auto compute = static_cast<int64_t>(self.scalar_type());
-  const Tensor from = self.is_alias_of(exponent) || self.is_alias_of(mantissa) ? self.clone() : self;
+  const Tensor from = is_alias(self, exponent) || is_alias(self, mantissa) ? self.clone() : self;
   launch(Op::frexp_mantissa_, {mantissa, from}, {compute});
   launch(Op::frexp_exponent_, {exponent, from}, {compute});
   return std::forward_as_tuple(mantissa, exponent);

@@ -1,6 +1,5 @@
 // Ops that are a few launches of others.
 #include <ATen/ExpandUtils.h>
-#include <ATen/MemoryOverlap.h>
 #include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/WrapDimUtils.h>
 #include <ATen/ops/abs.h>
@@ -22,6 +21,7 @@
 #include <torch/library.h>
 
 #include "aten/forms.h"
+#include "aten/overlap.h"
 #include "aten/pointwise.h"
 
 namespace rustorch {
@@ -32,8 +32,8 @@ using at::Tensor;
 struct Cross {
   using Meta = at::meta::structured_linalg_cross;
   static void run(const Tensor& out, const Tensor& self, const Tensor& other, int64_t dim) {
-    at::assert_no_overlap(out, self);
-    at::assert_no_overlap(out, other);
+    refuse_overlap(out, self);
+    refuse_overlap(out, other);
     const auto sizes = out.sizes();
     const Tensor a = self.expand(sizes);
     const Tensor b = other.expand(sizes);

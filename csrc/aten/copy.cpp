@@ -9,6 +9,7 @@
 #include <torch/library.h>
 
 #include "aten/fallback.h"
+#include "aten/overlap.h"
 #include "bridge.h"
 #include "device/device.h"
 #include "device/storage.h"
@@ -68,7 +69,7 @@ at::Tensor on_device(const at::Tensor& tensor) {
 }
 
 bool is_same_data(const at::Tensor& to, const at::Tensor& from) {
-  return to.is_alias_of(from) && to.storage_offset() == from.storage_offset() && to.sizes() == from.sizes() &&
+  return is_alias(to, from) && to.storage_offset() == from.storage_offset() && to.sizes() == from.sizes() &&
          to.strides() == from.strides() && to.scalar_type() == from.scalar_type() && to.is_conj() == from.is_conj() &&
          to.is_neg() == from.is_neg();
 }

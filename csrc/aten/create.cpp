@@ -9,6 +9,7 @@
 #include "aten/structured.h"
 #include "device/allocator.h"
 #include "device/device.h"
+#include "graph/capture.h"
 
 namespace rustorch {
 namespace {
@@ -24,6 +25,9 @@ void check_options(std::optional<at::Layout> layout, std::optional<at::Device> w
 
 // `torch.use_deterministic_algorithms` fills what is otherwise whatever memory held.
 at::Tensor finish(at::Tensor tensor) {
+  if (capturing()) {
+    capture_seal(tensor);
+  }
   const auto& context = at::globalContext();
   if (C10_UNLIKELY(context.deterministicAlgorithms() && context.deterministicFillUninitializedMemory())) {
     at::native::fill_empty_deterministic_(tensor);
@@ -74,6 +78,9 @@ at::Tensor empty_dense(at::IntArrayRef sizes, at::ScalarType dtype) {
   // A tensor is born with the sizes {0}.
   if (sizes.size() != 1 || sizes[0] != 0) {
     tensor.unsafeGetTensorImpl()->set_sizes_contiguous(sizes);
+  }
+  if (capturing()) {
+    capture_seal(tensor);
   }
   return tensor;
 }

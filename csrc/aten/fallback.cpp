@@ -15,6 +15,7 @@
 #include "device/device.h"
 #include "device/generator.h"
 #include "device/storage.h"
+#include "graph/capturable.h"
 #include "graph/capture.h"
 
 namespace rustorch {
@@ -368,6 +369,7 @@ void bind_structured_fallbacks() {
       continue;
     }
     if (op->hasKernelForDispatchKey(c10::DispatchKey::PrivateUse1)) {
+      remember_kernel(*op);
       native[name.name].push_back(*op);
     } else if (op->hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutogradNonFunctional) &&
                op->hasKernelForDispatchKey(c10::DispatchKey::CPU)) {
@@ -383,6 +385,7 @@ void bind_structured_fallbacks() {
     if (!has_native_out) {
       const auto full = c10::toString(name);
       library->impl(full.c_str() + sizeof("aten::") - 1, torch::CppFunction::makeFromBoxedFunction<&fallback>());
+      remember_kernel(op);
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <torch/library.h>
 
 #include "aten/fallback.h"
+#include "aten/overlap.h"
 #include "bridge.h"
 
 namespace rustorch {
@@ -49,7 +50,7 @@ at::Tensor& fill_tensor(at::Tensor& self, const at::Tensor& value) {
   TORCH_CHECK(value.dim() == 0, "fill_ only supports 0-dimension value tensor but got tensor with ", value.dim(),
               " dimensions.");
   // The value may lie within what is filled.
-  return self.copy_(self.is_alias_of(value) ? value.clone() : value);
+  return self.copy_(is_alias(self, value) ? value.clone() : value);
 }
 
 // Zero is zero bits in every dtype.

@@ -1,13 +1,13 @@
 // Indexing that sees a tensor as a line of elements: take, put_, masked_scatter_, nonzero_static,
 // repeat_interleave.
 #include <ATen/ExpandUtils.h>
-#include <ATen/MemoryOverlap.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/nonzero_static_ops.h>
 #include <ATen/ops/put_ops.h>
 #include <torch/library.h>
 
 #include "aten/fallback.h"
+#include "aten/overlap.h"
 #include "aten/structured.h"
 #include "bridge.h"
 
@@ -24,8 +24,8 @@ Tensor& take_out(const Tensor& self, const Tensor& index, Tensor& out) {
               " and out.dtype = ", out.scalar_type());
   TORCH_CHECK_INDEX(self.numel() > 0 || index.numel() == 0, "take(): tried to take from an empty tensor");
   at::assert_no_internal_overlap(out);
-  at::assert_no_overlap(out, index);
-  at::assert_no_overlap(out, self);
+  refuse_overlap(out, index);
+  refuse_overlap(out, self);
   at::native::resize_output(out, index.sizes());
   if (index.numel() > 0) {
     launch(Op::take_, {Operand::bits(out), Operand::bits(self), index});
@@ -48,8 +48,8 @@ Tensor& put_(Tensor& self, const Tensor& index, const Tensor& source, bool accum
                     "elements, but got source.numel() = ", source.numel(), ", index.numel() = ", index.numel());
   TORCH_CHECK_INDEX(self.numel() > 0 || index.numel() == 0, "put_(): Tried to put elements into an empty tensor");
   at::assert_no_internal_overlap(self);
-  at::assert_no_overlap(self, index);
-  at::assert_no_overlap(self, source);
+  refuse_overlap(self, index);
+  refuse_overlap(self, source);
   if (index.numel() == 0) {
     return self;
   }
@@ -85,7 +85,7 @@ Tensor& nonzero_static_out(const Tensor& self, c10::SymInt given_size, int64_t f
     return call_fallback<at::_ops::nonzero_static_out>(self, given_size, fill_value, out);
   }
   at::assert_no_internal_overlap(out);
-  at::assert_no_overlap(out, self);
+  refuse_overlap(out, self);
   at::native::resize_output(out, {size, self.dim()});
   if (out.numel() > 0) {
     launch(Op::nonzero_, {out, self}, {fill_value});

@@ -52,6 +52,7 @@
 
 #include <algorithm>
 
+#include "aten/overlap.h"
 #include "aten/pointwise.h"
 #include "graph/capture.h"
 
@@ -215,7 +216,7 @@ bool all_here(TensorList list) {
 void copy(TensorList self, TensorList from, bool non_blocking) {
   bool plain = all_here(self) && all_here(from) && self.size() == from.size();
   for (size_t at = 0; plain && at < self.size(); ++at) {
-    plain = self[at].sizes() == from[at].sizes() && !self[at].is_alias_of(from[at]) &&
+    plain = self[at].sizes() == from[at].sizes() && !is_alias(self[at], from[at]) &&
             self[at].is_non_overlapping_and_dense();
   }
   if (!plain) {

@@ -1,7 +1,6 @@
 // Reading and writing along one dimension: gather, scatter, index_select, index_add, index_copy,
 // index_fill, embedding; and cat's neighbours flip, roll, tril, triu.
 #include <ATen/ExpandUtils.h>
-#include <ATen/MemoryOverlap.h>
 #include <ATen/WrapDimUtils.h>
 #include <ATen/WrapDimUtilsMulti.h>
 #include <ATen/ops/embedding_dense_backward_ops.h>
@@ -29,6 +28,7 @@
 #include <torch/library.h>
 
 #include "aten/forms.h"
+#include "aten/overlap.h"
 #include "aten/pointwise.h"
 
 namespace rustorch {
@@ -221,8 +221,8 @@ Tensor& index_select_out(const Tensor& self, int64_t dim, const Tensor& index, T
     check_selectable(self.size(dim), index);
   }
   at::assert_no_internal_overlap(out);
-  at::assert_no_overlap(out, self);
-  at::assert_no_overlap(out, index);
+  refuse_overlap(out, self);
+  refuse_overlap(out, index);
   c10::DimVector sizes(self.sizes());
   if (!sizes.empty()) {
     sizes[dim] = index.numel();
@@ -245,7 +245,7 @@ Tensor& index_fill_scalar(Tensor& self, int64_t dim, const Tensor& index, const 
   if (!is_native(self.scalar_type())) {
     return call_fallback<at::_ops::index_fill__int_Scalar>(self, dim, index, value);
   }
-  at::assert_no_overlap(self, index);
+  refuse_overlap(self, index);
   dim = wrapped(dim, self);
   if (index.numel() > 0) {
     launch_fill(Op::index_fill_, self, dim, index, value);

@@ -1,5 +1,4 @@
 // Sorting and selection along a dimension: sort, topk, kthvalue, median, nanmedian, mode.
-#include <ATen/MemoryOverlap.h>
 #include <ATen/WrapDimUtils.h>
 #include <ATen/native/ReduceOpsUtils.h>
 #include <ATen/native/SortingUtils.h>
@@ -17,6 +16,7 @@
 #include <limits>
 
 #include "aten/fallback.h"
+#include "aten/overlap.h"
 #include "aten/structured.h"
 #include "bridge.h"
 
@@ -37,7 +37,7 @@ void refuse_bool(const char* name, const Tensor& self) {
 
 // The kernels read the input again while they write.
 Tensor apart(const Tensor& self, const Tensor& values) {
-  return at::get_overlap_status(self, values) == at::MemOverlapStatus::No ? self : self.clone();
+  return overlap_status(self, values) == at::MemOverlapStatus::No ? self : self.clone();
 }
 
 using Sort = Structured<at::meta::structured_sort_stable, 2>;
@@ -107,7 +107,7 @@ PairOut choose(Op op, const char* name, const Tensor& self, int64_t dim, bool ke
               ", but got ", values.scalar_type());
   TORCH_CHECK(indices.scalar_type() == at::kLong, name, ": expected indices of dtype Long, but got ",
               indices.scalar_type());
-  at::assert_no_overlap(self, values);
+  refuse_overlap(self, values);
   at::native::_reduction_with_indices_allocate_or_resize_output(values, indices, self, dim, keepdim);
   if (values.numel() > 0) {
     launch(op, {values, indices, self}, {dim, scalar});

@@ -62,7 +62,7 @@ static c10::SmallVector<int, 4> operand_order(const at::TensorIteratorBase& iter
 }
 
 void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArguments& scalars,
-                     c10::ArrayRef<const at::Tensor*> inputs) {
+                     c10::ArrayRef<const at::Tensor*> inputs, at::ScalarType compute) {
   // Of empty tensors too, so that their dtypes are refused where those of others are.
   const auto rank = static_cast<size_t>(iterator.ndim());
   const auto shape = iterator.shape();
@@ -84,9 +84,8 @@ void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArgume
     }
     operands.push_back(operand);
   }
-  auto compute = iterator.common_dtype();
-  if (compute == at::ScalarType::Undefined) {
-    compute = iterator.input_dtype();
+  for (const auto dtype : {iterator.common_dtype(), iterator.input_dtype()}) {
+    compute = compute == at::ScalarType::Undefined ? dtype : compute;
   }
   launch_pointwise(op, operands, compute, scalars);
 }

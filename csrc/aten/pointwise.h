@@ -55,9 +55,11 @@ struct ScalarArguments {
 
 // Launches `op` over the iterator's operands, output first. `inputs` are the call's own tensors, in
 // the row's order: some metas give the iterator another order (threshold_backward), or add a number
-// as one more operand, which the row takes as a scalar. Without them the iterator's order is right.
+// as one more operand, which the row takes as a scalar. Without them the iterator's order is right. `compute` is the
+// dtype to compute in, where it is not the iterator's common one.
 void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArguments& scalars = {},
-                     c10::ArrayRef<const at::Tensor*> inputs = {});
+                     c10::ArrayRef<const at::Tensor*> inputs = {},
+                     at::ScalarType compute = at::ScalarType::Undefined);
 
 namespace detail {
 

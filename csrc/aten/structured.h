@@ -24,6 +24,8 @@
 #include <array>
 #include <optional>
 
+#include "graph/capture.h"
+
 namespace rustorch {
 
 // A fresh dense tensor, without the dispatcher's round trip.
@@ -37,6 +39,13 @@ class Structured final : public Meta {
   // Writes into the given tensors (out= and in-place).
   template <class... Given>
   explicit Structured(const at::Tensor& first, const Given&... given) : outputs_{first, given...}, given_(true) {}
+
+  // The meta function itself. It may take the addresses of its operands.
+  template <class... Args>
+  auto meta(const Args&... args) {
+    const OpenAddresses open(args..., at::TensorList(outputs_));
+    return Meta::meta(args...);
+  }
 
   void set_output_strided(int64_t index, at::IntArrayRef sizes, at::IntArrayRef strides, at::TensorOptions options)
       override {

@@ -14,6 +14,7 @@
 
 #include "device/allocator.h"
 #include "device/device.h"
+#include "graph/capture.h"
 
 namespace rustorch {
 namespace {
@@ -26,6 +27,17 @@ at::Tensor& set_storage(at::Tensor& self, at::Storage source) {
 at::Tensor& set_empty(at::Tensor& self) {
   at::Storage storage(at::Storage::use_byte_size_t(), 0, allocator(), /*resizable=*/true);
   return at::native::set_storage_cpu_(self, std::move(storage), 0, {0}, {});
+}
+
+const at::Tensor& resize(const at::Tensor& self, at::IntArrayRef sizes, std::optional<at::MemoryFormat> format) {
+  if (capturing() && self.storage().nbytes() != 0) {
+    const auto wanted = c10::multiply_integers(sizes) + self.storage_offset();
+    if (static_cast<size_t>(wanted) * self.dtype().itemsize() > self.storage().nbytes()) {
+      throw NotCapturable("a tensor that grows keeps what it holds, which is not there yet");
+    }
+  }
+  const OpenAddresses open(self);
+  return at::native::resize_(self, sizes, format);
 }
 
 // Lets `parameter.data = tensor` change devices in place, so that `Module.to` keeps its Parameters
@@ -48,7 +60,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("unfold", TORCH_FN(at::native::unfold));
   m.impl("view_as_real", TORCH_FN(at::native::view_as_real));
   m.impl("view_as_complex", TORCH_FN(at::native::view_as_complex));
-  m.impl("resize_", TORCH_FN(at::native::resize_));
+  m.impl("resize_", TORCH_FN(resize));
   m.impl("set_", TORCH_FN(set_empty));
   m.impl("set_.source_Storage", TORCH_FN(set_storage));
   m.impl("set_.source_Storage_storage_offset", TORCH_FN(at::native::set_storage_cpu_));

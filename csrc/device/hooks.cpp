@@ -5,6 +5,7 @@
 #include "device/allocator.h"
 #include "device/device.h"
 #include "device/generator.h"
+#include "graph/capture.h"
 
 namespace rustorch {
 namespace {
@@ -56,7 +57,15 @@ struct Hooks final : at::PrivateUse1HooksInterface {
     return pinned_allocator();
   }
   void resizePrivateUse1Bytes(const c10::Storage& storage, size_t bytes) const override {
-    at::native::resize_bytes_cpu(storage.unsafeGetStorageImpl(), bytes);
+    require_no_capture("resizing a storage cannot be compiled");
+    c10::StorageImpl* const impl = storage.unsafeGetStorageImpl();
+    if (bytes != 0) {
+      return at::native::resize_bytes_cpu(impl, bytes);
+    }
+    // ATen's function would label the storage "cpu".
+    TORCH_CHECK(impl->resizable(), "Trying to resize storage that is not resizable");
+    impl->set_data_ptr_noswap(allocator()->allocate(0));
+    impl->set_nbytes(0);
   }
 };
 

@@ -1,5 +1,6 @@
 #include "graph/program.h"
 
+#include <ATen/Context.h>
 #include <ATen/record_function.h>
 #include <c10/core/CPUAllocator.h>
 
@@ -9,6 +10,7 @@
 #include "bridge.h"
 #include "device/allocator.h"
 #include "device/generator.h"
+#include "graph/capturable.h"
 #include "graph/capture.h"
 #include "graph/cpu_generator.h"
 
@@ -23,10 +25,26 @@ size_t address_of(const at::Tensor& tensor) {
   return reinterpret_cast<size_t>(tensor.storage().data());
 }
 
+// A tensor's keys without those of autograd and autocast, which say nothing of its memory.
+uint64_t kind_of(const at::Tensor& tensor) {
+  constexpr auto others = c10::autograd_dispatch_keyset_with_ADInplaceOrView | c10::autocast_dispatch_keyset;
+  return (tensor.key_set() - others).raw_repr();
+}
+
+// Whether a tensor is all said by dtype, sizes, strides, memory and its two lazy bits: neither sparse nor quantized,
+// of another device or a class with rules of its own, nor one of zeros without memory.
+bool is_plain(const at::Tensor& tensor) {
+  constexpr c10::DispatchKeySet plain({c10::DispatchKey::CPU, c10::DispatchKey::PrivateUse1,
+                                       c10::DispatchKey::Conjugate, c10::DispatchKey::Negative});
+  return (kind_of(tensor) & ~plain.raw_repr()) == 0 && tensor.has_storage();
+}
+
 // A tensor over `storage`, without the dispatcher.
 at::Tensor view_of(const c10::Storage& storage, const Result& result) {
-  const auto key = storage.device().is_cpu() ? c10::DispatchKey::CPU : c10::DispatchKey::PrivateUse1;
-  auto tensor = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(storage), c10::DispatchKeySet(key),
+  c10::DispatchKeySet keys(storage.device().is_cpu() ? c10::DispatchKey::CPU : c10::DispatchKey::PrivateUse1);
+  keys = result.is_conj ? keys.add(c10::DispatchKey::Conjugate) : keys;
+  keys = result.is_neg ? keys.add(c10::DispatchKey::Negative) : keys;
+  auto tensor = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(storage), keys,
                                                          c10::scalarTypeToTypeMeta(result.dtype));
   tensor.unsafeGetTensorImpl()->set_sizes_and_strides(result.sizes, result.strides, result.offset);
   return tensor;
@@ -94,7 +112,7 @@ bool Program::gather(const py::list& given, Tensors& tensors, Addresses& storage
       tensors.push_back(&expected.constant);
     }
     const at::Tensor& actual = *tensors.back();
-    if (actual.scalar_type() != expected.dtype || !same(expected.sizes, actual.sizes()) ||
+    if (kind_of(actual) != expected.kind || actual.scalar_type() != expected.dtype || !same(expected.sizes, actual.sizes()) ||
         !same(expected.strides, actual.strides()) || actual.storage_offset() != expected.offset ||
         actual.storage().nbytes() < expected.storage_bytes) {
       return false;
@@ -262,9 +280,35 @@ void abandon() {
   capture_abandon();
 }
 
+// A tensor as a result: a view of the storage of that number.
+Result describe(const at::Tensor& tensor, bool of_input, size_t storage, bool on_cpu) {
+  return {of_input,
+          storage,
+          on_cpu,
+          tensor.scalar_type(),
+          tensor.sizes().vec(),
+          tensor.strides().vec(),
+          tensor.storage_offset(),
+          tensor.is_conj(),
+          tensor.is_neg()};
+}
+
+// The storages' addresses, past the seal of stand-ins.
+std::vector<size_t> addresses_of(const std::vector<c10::Storage>& storages) {
+  std::vector<size_t> list;
+  list.reserve(storages.size());
+  for (const c10::Storage& storage : storages) {
+    list.push_back(reinterpret_cast<size_t>(storage.unsafeGetStorageImpl()->_mutable_data_ptr_no_checks().get()));
+  }
+  return list;
+}
+
 // A stand-in for `actual` (argument number `position`, or a constant of the graph): the same
 // geometry, on rustorch, over memory that only has an address. Shared storage stays shared.
 at::Tensor stand_in(const at::Tensor& actual, std::optional<size_t> position) {
+  if (!is_plain(actual)) {
+    throw NotCapturable("a program takes dense tensors with memory on the CPU or rustorch, not a " + actual.toString());
+  }
   size_t storage = 0;
   // By address: a CPU tensor and its alias on rustorch have two storages over the same bytes.
   const size_t address = address_of(actual);
@@ -277,16 +321,20 @@ at::Tensor stand_in(const at::Tensor& actual, std::optional<size_t> position) {
     inputs.captured.emplace_back(c10::Storage::use_byte_size_t(), bytes, capture_allocate(bytes),
                                  c10::GetAllocator(c10::DeviceType::PrivateUse1), /*resizable=*/false);
   }
-  inputs.arguments.push_back({position, false, position.has_value() ? at::Tensor() : actual, storage, actual.scalar_type(),
-                              actual.sizes().vec(), actual.strides().vec(), actual.storage_offset(), bytes});
-  const Result geometry{true,
-                        storage,
-                        false,
-                        actual.scalar_type(),
-                        actual.sizes().vec(),
-                        actual.strides().vec(),
-                        actual.storage_offset()};
-  return view_of(inputs.captured[storage], geometry);
+  Argument argument;
+  argument.position = position;
+  argument.constant = position.has_value() ? at::Tensor() : actual;
+  argument.kind = kind_of(actual);
+  argument.storage = storage;
+  argument.dtype = actual.scalar_type();
+  argument.sizes = actual.sizes().vec();
+  argument.strides = actual.strides().vec();
+  argument.offset = actual.storage_offset();
+  argument.storage_bytes = bytes;
+  const at::Tensor tensor = view_of(inputs.captured[storage], describe(actual, true, storage, false));
+  capture_seal(tensor);
+  inputs.arguments.push_back(std::move(argument));
+  return tensor;
 }
 
 }  // namespace
@@ -302,28 +350,40 @@ at::Tensor capture_cpu_generator() {
     inputs.actual.push_back(0);
     inputs.captured.emplace_back(c10::Storage::use_byte_size_t(), kBytes, capture_allocate(kBytes),
                                  c10::GetAllocator(c10::DeviceType::PrivateUse1), /*resizable=*/false);
-    inputs.arguments.push_back({std::nullopt, true, {}, storage, at::kInt, {kMersenneState}, {1}, 0, kBytes});
+    Argument state;
+    state.is_generator = true;
+    state.storage = storage;
+    state.dtype = at::kInt;
+    state.sizes = {kMersenneState};
+    state.strides = {1};
+    state.storage_bytes = kBytes;
+    inputs.arguments.push_back(std::move(state));
   }
-  return view_of(inputs.captured[storage], {true, storage, false, at::kInt, {kMersenneState}, {1}, 0});
+  const at::Tensor tensor = view_of(inputs.captured[storage], {true, storage, false, at::kInt, {kMersenneState}, {1}, 0});
+  capture_seal(tensor);
+  return tensor;
 }
 
 namespace {
 
 // Ends the capture with the tensors that the graph gives, each to be labelled CPU or rustorch, and the
-// positions of the arguments that nothing reads after the program.
+// positions of the arguments that nothing reads after the program. Whatever fails, no capture is left.
 std::shared_ptr<Program> finish(const std::vector<at::Tensor>& results, const std::vector<bool>& on_cpu,
                                 const std::unordered_set<size_t>& given_up, bool keep_text) {
+  const struct Abandon {
+    ~Abandon() { abandon(); }
+  } at_the_end;
   std::vector<Result> described;
   std::vector<c10::Storage> fresh;
   std::vector<size_t> bytes;
   for (size_t index = 0; index < results.size(); ++index) {
     const at::Tensor& tensor = results[index];
+    // Two stand-ins share memory where they share the storage itself.
     const auto find = [&](const std::vector<c10::Storage>& storages) {
-      size_t at = 0;
-      while (at < storages.size() && !storages[at].is_alias_of(tensor.storage())) {
-        ++at;
-      }
-      return at;
+      const auto same = [&](const c10::Storage& storage) {
+        return storage.unsafeGetStorageImpl() == tensor.storage().unsafeGetStorageImpl();
+      };
+      return static_cast<size_t>(std::find_if(storages.begin(), storages.end(), same) - storages.begin());
     };
     size_t storage = find(inputs.captured);
     const bool of_input = storage < inputs.captured.size();
@@ -334,26 +394,35 @@ std::shared_ptr<Program> finish(const std::vector<at::Tensor>& results, const st
         bytes.push_back(tensor.storage().nbytes());
       }
     }
-    described.push_back({of_input, storage, on_cpu[index], tensor.scalar_type(), tensor.sizes().vec(),
-                         tensor.strides().vec(), tensor.storage_offset()});
+    described.push_back(describe(tensor, of_input, storage, on_cpu[index]));
   }
-  const auto addresses = [](const std::vector<c10::Storage>& storages) {
-    std::vector<size_t> list;
-    for (const c10::Storage& storage : storages) {
-      list.push_back(reinterpret_cast<size_t>(storage.data()));
-    }
-    return list;
-  };
-  const auto in = addresses(inputs.captured);
-  const auto out = addresses(fresh);
+  const auto in = addresses_of(inputs.captured);
+  const auto out = addresses_of(fresh);
   auto program = through_door(
       [&] { return ffi::capture_finish({in.data(), in.size()}, {out.data(), out.size()}, keep_text); });
   auto arguments = std::move(inputs.arguments);
-  abandon();
   for (Argument& argument : arguments) {
     argument.given_up = argument.position.has_value() && given_up.count(*argument.position) != 0;
   }
   return std::make_shared<Program>(std::move(program), std::move(arguments), std::move(described), std::move(bytes));
+}
+
+// What decides an op's launches beside its arguments, and may differ from call to call, as one number: whether
+// algorithms are to be deterministic, whether fresh memory is filled, and whether denormal numbers are zero.
+uint32_t ambient() {
+  constexpr uint32_t kFlushes = 0x8040;
+  const auto& context = at::globalContext();
+  uint32_t state = context.deterministicAlgorithms() ? 1 : 0;
+  state |= context.deterministicFillUninitializedMemory() ? 2 : 0;
+#if defined(__x86_64__)
+  state |= __builtin_ia32_stmxcsr() & kFlushes;
+#endif
+  return state;
+}
+
+// Whether a node's result can be a program's: a stand-in, and plain.
+bool accepts(const at::Tensor& tensor) {
+  return is_plain(tensor) && tensor.is_privateuseone();
 }
 
 }  // namespace
@@ -382,6 +451,11 @@ void bind_graph(py::module_& module) {
   module.def("capture_abandon", &abandon, "Ends the capture without a program.");
   module.def("capture_input", &stand_in, py::arg("tensor"), py::arg("position"),
              "A stand-in for an argument (its position in the list) or a constant (None).");
+  module.def("ambient", &ambient, "The state of PyTorch's that a captured graph holds for, as one number.");
+  module.def("capture_accepts", &accepts, py::arg("tensor"), "Whether a program can give this result of a node.");
+  module.def("capturable", &capturable, py::arg("name"), py::arg("overload"),
+             "Whether the device runs this op of PyTorch's by PyTorch's own code and the shim's: someone else's kernel "
+             "may read what is not there.");
   module.def("capture_finish", &finish, py::arg("results"), py::arg("on_cpu"), py::arg("given_up"),
              py::arg("keep_text") = false,
              "Ends the capture with its program, after which nothing reads the arguments at the positions "

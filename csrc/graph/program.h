@@ -23,6 +23,9 @@ struct Result {
   std::vector<int64_t> sizes;
   std::vector<int64_t> strides;
   int64_t offset;
+  // Whether its elements are to be taken with the other sign of their imaginary part, or of both.
+  bool is_conj = false;
+  bool is_neg = false;
 };
 
 // What an argument must look like.
@@ -32,6 +35,8 @@ struct Argument {
   // Neither argument nor constant: the state of the CPU's generator.
   bool is_generator = false;
   at::Tensor constant;
+  // What kind of tensor it is: its backend, and whether it is conjugate or negative (`kind_of`).
+  uint64_t kind = 0;
   // Which distinct storage it views: arguments that share storage have the same.
   size_t storage;
   at::ScalarType dtype;

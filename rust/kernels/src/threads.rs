@@ -1,4 +1,5 @@
 //! The one thread pool: spins briefly, then parks; survives `fork`; never decides a result.
+//! Workers treat denormal numbers as the launching thread does (`torch.set_flush_denormal`).
 //!
 //! Work is cut into tasks by its size alone, so results do not depend on the thread count. A task
 //! that panics makes [`parallel`] panic on the calling thread, after the other tasks have ended.
@@ -43,8 +44,37 @@ pub fn num_threads() -> usize {
     COUNT.get().map_or_else(|| THREADS.load(Ordering::Relaxed), |count| count().max(1))
 }
 
+/// The bits of MXCSR that say that denormal numbers are zero, as results (FTZ) and as operands (DAZ).
+const FLUSHES: u32 = 0x8040;
+
+/// The control word of this thread's floating-point unit.
+fn float_mode() -> u32 {
+    let mut mode = 0u32;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: it writes four bytes to a number of four.
+    unsafe {
+        std::arch::asm!("stmxcsr [{}]", in(reg) &raw mut mode, options(nostack, preserves_flags));
+    }
+    mode
+}
+
+/// Flushes denormal numbers on this thread as where `mode` was read.
+fn flush_as(mode: u32) {
+    let own = float_mode();
+    if (own ^ mode) & FLUSHES != 0 {
+        let wanted = (own & !FLUSHES) | (mode & FLUSHES);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: it reads four bytes of a number of four, in which no exception is unmasked that was masked.
+        unsafe {
+            std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const wanted, options(nostack, preserves_flags));
+        }
+    }
+}
+
 struct Job<'a> {
     body: &'a (dyn Fn(usize) + Sync),
+    /// The launching thread's.
+    float_mode: u32,
     tasks: usize,
     next: AtomicUsize,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -134,7 +164,9 @@ fn serve(slot: &'static Slot) -> ! {
         let job = slot.job.load(Ordering::Acquire);
         if !job.is_null() && slot.job.compare_exchange(job, RUNNING, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             // SAFETY: the caller keeps the job alive until this slot is null again.
-            unsafe { (*job).work() };
+            let offered = unsafe { &*job };
+            flush_as(offered.float_mode);
+            offered.work();
             slot.job.store(std::ptr::null_mut(), Ordering::Release);
             idle = 0;
             continue;
@@ -173,7 +205,7 @@ fn share(tasks: usize, nanoseconds: usize, body: &(dyn Fn(usize) + Sync)) {
         return (0..tasks).for_each(body);
     }
     let panic = {
-        let job = Job { body, tasks, next: AtomicUsize::new(0), panic: Mutex::new(None) };
+        let job = Job { body, float_mode: float_mode(), tasks, next: AtomicUsize::new(0), panic: Mutex::new(None) };
         run(pool, threads, &job);
         job.panic.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
     };

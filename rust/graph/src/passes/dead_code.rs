@@ -1,4 +1,5 @@
-//! Dead code: an instruction that only writes intermediates that nothing reads afterwards.
+//! Dead code: an instruction that only writes intermediates that nothing reads afterwards. One that writes
+//! nothing is a check of values, and stays.
 
 use crate::program::{Place, Program};
 
@@ -8,7 +9,9 @@ pub fn run(program: &mut Program) {
         program.buffers.iter().map(|buffer| matches!(buffer.place, Place::Input(_) | Place::Output(_))).collect();
     let mut keep = vec![false; program.instructions.len()];
     for (index, instruction) in program.instructions.iter().enumerate().rev() {
-        keep[index] = instruction.written().iter().filter_map(|operand| operand.buffer).any(|buffer| wanted[buffer]);
+        let written = instruction.written();
+        keep[index] =
+            written.is_empty() || written.iter().filter_map(|operand| operand.buffer).any(|buffer| wanted[buffer]);
         if keep[index] {
             for buffer in instruction.operands.iter().filter_map(|operand| operand.buffer) {
                 wanted[buffer] = true;

@@ -28,6 +28,9 @@ pub fn operands(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> 
     if outputs > views.len() {
         return Err(too_few(views.len()));
     }
+    if outputs == 0 {
+        return views.iter().try_for_each(|view| bounds(view).map(drop));
+    }
     for (written, output) in views[..outputs].iter().enumerate() {
         let span = written_bounds(output)?;
         for (at, operand) in views[written + 1..].iter().enumerate() {
