@@ -15,6 +15,9 @@ use rustorch_kernels::ops::{self, Op};
 use rustorch_kernels::view::{Attrs, View};
 use rustorch_kernels::{alloc, isa, threads, validate};
 
+#[global_allocator]
+static MEMORY: alloc::WithReserve = alloc::WithReserve;
+
 #[cxx::bridge(namespace = "rustorch::ffi")]
 mod ffi {
     /// A tensor operand: addresses of its data, sizes and strides (in elements), and the memory that

@@ -58,8 +58,12 @@ impl Error {
         Err(Self::DType { dtype })
     }
 
-    /// The text of a caught panic.
+    /// What a caught panic says; an error that was unwound with is itself (`fallible`).
     pub fn from_panic(payload: Box<dyn std::any::Any + Send>) -> Self {
+        let payload = match payload.downcast::<Self>() {
+            Ok(error) => return *error,
+            Err(payload) => payload,
+        };
         let text = payload
             .downcast_ref::<&str>()
             .map(|text| text.to_string())

@@ -6,6 +6,7 @@
 use crate::convert::{Compute, StoredFloat};
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
+use crate::fallible::filled;
 use crate::match_float;
 use crate::threads;
 use crate::view::{Attrs, View};
@@ -308,7 +309,7 @@ impl<S: StoredFloat> Sampling<S> {
     /// outside have no place (`isize::MIN`) and are not read.
     fn table(&self, batch: usize) -> Vec<(isize, S::Math)> {
         let per_position = self.per_position();
-        let mut table = vec![(isize::MIN, S::Math::ZERO); self.grid.positions() * per_position];
+        let mut table = filled(self.grid.positions() * per_position, (isize::MIN, S::Math::ZERO));
         let target = crate::reduce::engine::Shared(table.as_mut_ptr());
         let positions = self.grid.positions();
         threads::parallel_chunks(positions, TASK, positions * per_position * 4, |range| {
@@ -403,7 +404,7 @@ impl<S: StoredFloat> Sampling<S> {
         for batch in 0..self.batch {
             let table = dense.table(batch);
             threads::parallel(self.channels, self.channels * table.len() * 2, |channel| {
-                let mut sums = vec![S::Math::ZERO; grad_input.positions()];
+                let mut sums = filled(grad_input.positions(), S::Math::ZERO);
                 let grad = self.out.plane(batch, channel);
                 for position in 0..positions {
                     // SAFETY: a position of the gradient's plane.

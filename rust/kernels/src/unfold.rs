@@ -3,6 +3,7 @@
 use crate::convert::{Compute, Stored, StoredFloat};
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::fallible::filled;
 use crate::match_float;
 use crate::threads;
 use crate::view::{Attrs, View};
@@ -110,7 +111,7 @@ pub fn col2im(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         type Math<S> = <S as StoredFloat>::Math;
         threads::parallel(images.size(0) * channels, columns.numel() * 2 + images.numel(), |task| {
             let (batch, channel) = (task / channels, task % channels);
-            let mut sums = vec![<Math<S> as Element>::ZERO; height * width];
+            let mut sums = filled(height * width, <Math<S> as Element>::ZERO);
             patches.each(|tap, patch, pixel| {
                 let Some([y, x]) = pixel else { return };
                 let from = Planes(columns).at::<S>([batch, channel * taps + tap]);

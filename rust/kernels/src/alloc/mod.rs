@@ -9,6 +9,7 @@
 //!
 //! A small or medium block lies behind a header of one cache line.
 
+mod reserve;
 mod shared;
 mod statistics;
 mod system;
@@ -16,6 +17,7 @@ mod system;
 use std::cell::RefCell;
 use std::ptr::NonNull;
 
+pub use reserve::WithReserve;
 pub use statistics::{Count, Statistics};
 pub use system::{limit, memory_info};
 

@@ -84,5 +84,5 @@ pub fn input_grad(
         .collect();
     let reach = |outputs: &Outputs| outputs.count + outputs.taps.iter().map(|tap| tap.shift).max().unwrap_or(0);
     let extent = classes.iter().map(reach).max().unwrap_or(0);
-    (Source { step: 1, residues: vec![0], low: low as usize, extent }, classes)
+    (Source { step: 1, residues: Vec::from([0]), low: low as usize, extent }, classes)
 }

@@ -11,6 +11,7 @@ use super::{Images, Target};
 use crate::convert::StoredFloat;
 use crate::element::Element;
 use crate::error::Result;
+use crate::fallible::{Collected, reserved};
 use crate::isa::Level;
 use crate::lanes::{Kernel, Lanes, run_at};
 use crate::scratch::Scratch;
@@ -52,7 +53,7 @@ impl<S: StoredFloat> Panels<S> {
             ahead: None,
             from: Target(from.data.cast_mut()),
             strides: (from.group, from.output),
-            offsets: offsets.collect(),
+            offsets: offsets.collected(),
             outputs,
             width,
             blocks: outputs.div_ceil(width),
@@ -151,7 +152,8 @@ pub fn run<S: StoredFloat>(
         for class in &mut classes {
             if class.steps.is_empty() {
                 let channel = |at: usize| at as isize * planes.channel_stride;
-                class.steps = (0..inputs).flat_map(|at| class.taps.iter().map(move |tap| channel(at) + tap)).collect();
+                class.steps =
+                    (0..inputs).flat_map(|at| class.taps.iter().map(move |tap| channel(at) + tap)).collected();
             }
             let pass = Pass { groups: *groups, inputs, outputs, class, planes: &planes, out, first, bias };
             is_told = pass.run(level, count, of_channels)?;
@@ -167,7 +169,7 @@ pub fn run<S: StoredFloat>(
 
 fn positions<S>(class: &[Outputs; 3], shape: &super::planes::Shape, out: &Images<S>) -> Vec<At> {
     let [depths, rows, cols] = class;
-    let mut positions = Vec::with_capacity(depths.count * rows.count * cols.count);
+    let mut positions = reserved(depths.count * rows.count * cols.count);
     for depth in 0..depths.count as isize {
         for row in 0..rows.count as isize {
             for col in 0..cols.count as isize {

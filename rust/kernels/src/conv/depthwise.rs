@@ -15,6 +15,7 @@ use super::weights::Block;
 use super::{Geometry, Images};
 use crate::convert::StoredFloat;
 use crate::error::{Error, Result};
+use crate::fallible::reserved;
 use crate::isa::Level;
 use crate::lanes::{Kernel, Lanes, run_at};
 use crate::scratch::Scratch;
@@ -283,7 +284,7 @@ pub fn weight_grad<S: StoredFloat>(
 ) -> Result<()> {
     let (lanes, _) = facts::<S::Math>(level);
     let shape = Shape::new([0, 1, 2].map(|dim: usize| axes[dim].0.clone()));
-    let mut taps = Vec::with_capacity(kernel.positions());
+    let mut taps = reserved(kernel.positions());
     for &depth in &axes[0].1.taps {
         for &row in &axes[1].1.taps {
             for &col in &axes[2].1.taps {

@@ -57,7 +57,7 @@ pub fn forward<S: StoredFloat>(
             axis::forward(out.size[dim], kernel.size[dim], stride[dim], padding[dim], dilation[dim])
         });
         let sources = [0, 1, 2].map(|dim: usize| axes[dim].0.clone());
-        let classes = vec![axes.map(|axis| axis.1)];
+        let classes = Vec::from([axes.map(|axis| axis.1)]);
         let outputs = kernel.count / geometry.groups;
         let strides = (outputs as isize * kernel.count_stride, kernel.count_stride, kernel.channel_stride);
         Setup { groups: geometry.groups, out, from: input, kernel, strides, classes, sources }

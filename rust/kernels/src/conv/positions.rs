@@ -1,6 +1,8 @@
 //! Which output positions a vector covers: vectors along the rows, or along whole planes where
 //! rows are short and the gaps between them cost less than half-empty vectors.
 
+use crate::fallible::push;
+
 /// A run of a vector's lanes that are outputs, dense in the output's row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Piece {
@@ -107,11 +109,11 @@ impl Layout {
                     last.count += count;
                     continue;
                 }
-                positions.pieces.push(Piece { lane, count, out });
+                push(&mut positions.pieces, Piece { lane, count, out });
             }
             let pieces = positions.pieces.len() - first_piece;
             if pieces > 0 {
-                positions.vectors.push(Position { input: base.0 + start as isize, first_piece, pieces });
+                push(&mut positions.vectors, Position { input: base.0 + start as isize, first_piece, pieces });
             }
             done = end;
         }

@@ -9,6 +9,7 @@ use super::{Geometry, Images, Target, depthwise, depthwise_channels, weight_grad
 use crate::convert::StoredFloat;
 use crate::element::Element;
 use crate::error::Result;
+use crate::fallible::{Collected, reserved};
 use crate::isa;
 use crate::lanes::{Kernel, Lanes, Real, run_at};
 use crate::scratch::Scratch;
@@ -80,7 +81,7 @@ pub fn run<S: StoredFloat>(
         let planes = source.planes(level, first, count);
         spread.all(level, &gradient, first, count, &gradients);
         let channel = |at: usize| at as isize * planes.channel_stride;
-        let offsets: Vec<isize> = (0..inputs).flat_map(|at| taps.iter().map(move |tap| channel(at) + tap)).collect();
+        let offsets: Vec<isize> = (0..inputs).flat_map(|at| taps.iter().map(move |tap| channel(at) + tap)).collected();
         let image = (input.channels * planes.channel_stride as usize + gradient.channels * spread.length)
             * size_of::<S::Math>();
         let step = (CACHE_BYTES / image.max(1)).clamp(1, count);
@@ -137,7 +138,7 @@ pub fn store<S: StoredFloat>(
     first: impl Fn(usize, usize) -> usize + Sync,
 ) {
     let [depths, rows, cols] = kernel.size;
-    let mut taps = Vec::with_capacity(kernel.positions());
+    let mut taps = reserved(kernel.positions());
     for depth in 0..depths as isize {
         for row in 0..rows as isize {
             let line = depth * kernel.stride[0] + row * kernel.stride[1];

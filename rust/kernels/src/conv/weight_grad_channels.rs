@@ -10,6 +10,7 @@ use super::{Images, Target};
 use crate::convert::StoredFloat;
 use crate::element::Element;
 use crate::error::Result;
+use crate::fallible::{Collected, reserved};
 use crate::isa::Level;
 use crate::lanes::{Kernel, Lanes, Real, run_at};
 use crate::scratch::Scratch;
@@ -81,7 +82,7 @@ pub fn run<S: StoredFloat>(
         lay_out_factors(&shape, gradient, first, count, &factors);
         let image = (groups * blocks * shape.plane * width) as isize;
         let steps: Vec<isize> =
-            (0..count as isize).flat_map(|at| positions.iter().map(move |position| at * image + position)).collect();
+            (0..count as isize).flat_map(|at| positions.iter().map(move |position| at * image + position)).collected();
         let pass = Pass { shape: &shape, panels: &panels, factors: &factors, steps: &steps, taps, first: first == 0 };
         pass.run(level, &sums);
     }
@@ -96,7 +97,7 @@ pub fn run<S: StoredFloat>(
 /// Where each position of the gradient reads the planes of a panel.
 fn positions<S>(gradient: &Images<S>, shape: &super::planes::Shape, width: usize) -> Vec<isize> {
     let [depths, rows, cols] = gradient.size.map(|size| size as isize);
-    let mut positions = Vec::with_capacity(gradient.positions());
+    let mut positions = reserved(gradient.positions());
     for depth in 0..depths {
         for row in 0..rows {
             let line = depth * shape.depth_pitch + row * shape.row_pitch;

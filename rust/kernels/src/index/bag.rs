@@ -5,6 +5,7 @@ use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::fallible::{Collected, filled, reserved};
 use crate::match_float;
 use crate::reduce::dense_as;
 use crate::reduce::engine::Shared;
@@ -22,7 +23,7 @@ const MAX: i64 = 2;
 /// The integers of a 1-D view.
 fn integers(view: &View<'_>, name: &str) -> Result<Vec<i64>> {
     view.expect_rank(name, 1)?;
-    let mut values = Vec::with_capacity(view.size(0));
+    let mut values = reserved(view.size(0));
     dense_as(view, DType::I64, |view| {
         // SAFETY: the view's elements.
         values.extend((0..view.size(0)).map(|at| unsafe { *view.ptr::<i64>().offset(at as isize * view.stride(0)) }));
@@ -57,7 +58,7 @@ fn bounds(offsets: &[i64], tokens: usize, with_last: bool) -> Result<Vec<usize>>
         )));
     }
     let end = if with_last { offsets.last().map_or(0, |&last| last as usize) } else { tokens };
-    let bounds: Vec<usize> = given.iter().map(|&offset| Ord::max(offset, 0) as usize).chain([end]).collect();
+    let bounds: Vec<usize> = given.iter().map(|&offset| Ord::max(offset, 0) as usize).chain([end]).collected();
     if bounds.windows(2).any(|pair| pair[0] > pair[1]) {
         return Err(Error::Runtime("embedding_bag: offsets must not decrease".into()));
     }
@@ -88,7 +89,7 @@ pub fn embedding_bag(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     check_weights(weights.optional(), rows.len(), table)?;
     out.expect_sizes("out", &[bag_count, width])?;
     for (name, view, sizes) in
-        [("offset2bag", bags, vec![rows.len()]), ("bag_size", counts, vec![bag_count])].into_iter()
+        [("offset2bag", bags, Vec::from([rows.len()])), ("bag_size", counts, Vec::from([bag_count]))].into_iter()
     {
         view.expect_dtype(name, DType::I64)?;
         view.expect_sizes(name, &sizes)?;
@@ -120,7 +121,7 @@ pub fn embedding_bag(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         threads::parallel_chunks(bag_count, (4096 / width.max(1)).max(1), work, |range| {
             for bag in range {
                 let tokens = bounds[bag]..bounds[bag + 1];
-                let used: Vec<usize> = tokens.filter(|&token| rows[token] != padding).collect();
+                let used: Vec<usize> = tokens.filter(|&token| rows[token] != padding).collected();
                 let scale = if mode == MEAN && !used.is_empty() { 1.0 / used.len() as f64 } else { 1.0 };
                 for column in 0..width {
                     let value = |token: usize| {
@@ -186,7 +187,7 @@ pub fn embedding_bag_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<(
         largest.expect_dtype("max_indices", DType::I64)?;
         largest.expect_sizes("max_indices", &[counts.len(), width])?;
     }
-    let mut frequency = vec![0i64; grad_table.size(0)];
+    let mut frequency = filled(grad_table.size(0), 0i64);
     if by_frequency {
         rows.iter().for_each(|&row| frequency[row as usize] += 1);
     }
@@ -213,12 +214,12 @@ pub fn embedding_bag_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<(
                 }
                 (bag, Stored::from_f64(factor))
             })
-            .collect();
+            .collected();
         let table_rows = grad_table.size(0);
         let work = table_rows * width / 4 + rows.len() * width;
         threads::parallel_chunks(width, COLUMNS, work, |columns| {
             let count = columns.len();
-            let mut sums = vec![<Math<S> as Element>::ZERO; table_rows * count];
+            let mut sums = filled(table_rows * count, <Math<S> as Element>::ZERO);
             let grad_at = |bag: usize, column: usize| {
                 let offset = bag as isize * grad.stride(0) + column as isize * grad.stride(1);
                 // SAFETY: a bag's place in the gradient.

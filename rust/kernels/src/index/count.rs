@@ -4,6 +4,7 @@ use super::read::expect;
 use crate::convert::Stored;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::fallible::filled;
 use crate::threads;
 use crate::view::{Attrs, View};
 use crate::{match_float, match_stored};
@@ -18,7 +19,7 @@ pub fn bincount(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
     out.expect_rank("out", 1)?;
     from.expect_rank("self", 1)?;
     let (bins, count, stride) = (out.size(0), from.size(0), from.stride(0));
-    let mut numbers = vec![0usize; count];
+    let mut numbers = filled(count, 0usize);
     match_stored!(from.dtype(), S => {
         for (at, number) in numbers.iter_mut().enumerate() {
             // SAFETY: `at` is below the size.
@@ -33,7 +34,7 @@ pub fn bincount(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
     let step = out.stride(0);
     let Some(weights) = weights.optional() else {
         out.expect_dtype("out", DType::I64)?;
-        let mut counts = vec![0i64; bins];
+        let mut counts = filled(bins, 0i64);
         for number in numbers {
             counts[number] += 1;
         }
@@ -46,7 +47,7 @@ pub fn bincount(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
     weights.expect_dtype("weights", out.dtype())?;
     weights.expect_sizes("weights", &[count])?;
     match_float!(out.dtype(), S => {
-        let mut sums = vec![S::from_f64(0.0); bins];
+        let mut sums = filled(bins, S::from_f64(0.0));
         for (at, number) in numbers.into_iter().enumerate() {
             // SAFETY: `at` is below the weights' size.
             let weight = unsafe { *weights.ptr::<S>().wrapping_offset(at as isize * weights.stride(0)) };

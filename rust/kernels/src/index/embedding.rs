@@ -7,6 +7,7 @@ use super::{Arithmetic, Dims, contiguous_strides};
 use crate::convert::{Compute, Stored};
 use crate::element::Element;
 use crate::error::Result;
+use crate::fallible::{Collected, filled};
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::copy::Cast;
@@ -62,9 +63,9 @@ struct Backward<'a, S: Arithmetic> {
 
 impl<'a, S: Arithmetic> Backward<'a, S> {
     fn new(grad_weight: &'a View<'a>, grad: &'a View<'a>, tokens: &'a [isize], attrs: &Attrs<'_>) -> Self {
-        let mut scales = vec![<S::Math as Element>::ONE; grad_weight.size(0)];
+        let mut scales = filled(grad_weight.size(0), <S::Math as Element>::ONE);
         if attrs.flag(1) {
-            let mut counts = vec![0i64; scales.len()];
+            let mut counts = filled(scales.len(), 0i64);
             tokens.iter().for_each(|&token| counts[token as usize] += 1);
             for (scale, &count) in scales.iter_mut().zip(&counts) {
                 *scale = Stored::from_f64(1.0 / if count > 1 { count as f64 } else { 1.0 });
@@ -83,7 +84,7 @@ impl<'a, S: Arithmetic> Backward<'a, S> {
             }
             start
         });
-        Self { grad_weight, grad, tokens, starts: starts.collect(), scales }
+        Self { grad_weight, grad, tokens, starts: starts.collected(), scales }
     }
 
     fn run(&self) {
@@ -92,7 +93,7 @@ impl<'a, S: Arithmetic> Backward<'a, S> {
         let nanoseconds = rows * width / 4 + self.tokens.len() * width / 2;
         threads::parallel_chunks(width, COLUMNS, nanoseconds, |columns| {
             let count = columns.len();
-            let mut sums = vec![<S::Math as Element>::ZERO; rows * count];
+            let mut sums = filled(rows * count, <S::Math as Element>::ZERO);
             let grad_stride = self.grad.stride(self.grad.rank() - 1);
             for (&token, &start) in self.tokens.iter().zip(&self.starts) {
                 let scale = self.scales[token as usize];

@@ -10,6 +10,7 @@ use crate::convert::Compute;
 use crate::dtype::DType;
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::fallible::filled;
 use crate::loops::iterate::Space;
 use crate::match_stored;
 use crate::threads;
@@ -62,7 +63,7 @@ fn flat(steered: &View<'_>, index: &View<'_>) -> Result<(Layout, Vec<isize>)> {
         offsets: dense.clone(),
         steered: (0..index.rank()).map(|_| true).collect(),
     };
-    let mut offsets = vec![0isize; index.numel()];
+    let mut offsets = filled(index.numel(), 0isize);
     struct Target(*mut isize);
     // SAFETY: tasks write disjoint ranges.
     unsafe impl Sync for Target {}

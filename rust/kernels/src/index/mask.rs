@@ -6,6 +6,7 @@ use super::{contiguous_strides, match_size, offset_of};
 use crate::convert::Stored;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::fallible::Collected;
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::iterate::Space;
@@ -100,12 +101,11 @@ pub fn masked_scatter(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
 /// Where each task's finds begin, and the total.
 fn starts(counts: &[usize]) -> Vec<usize> {
     let mut total = 0;
-    let mut starts = vec![0];
-    starts.extend(counts.iter().map(|count| {
+    let later = counts.iter().map(|count| {
         total += count;
         total
-    }));
-    starts
+    });
+    std::iter::once(0).chain(later).collected()
 }
 
 /// A C-order walk over the view: linear positions and offsets.
@@ -142,7 +142,7 @@ fn task_counts(view: &View<'_>) -> Result<Vec<usize>> {
     }
     let space = in_order(view);
     let stride = space.inner().strides[1];
-    let counts: Vec<_> = (0..space.numel.div_ceil(TASK)).map(|_| std::sync::atomic::AtomicUsize::new(0)).collect();
+    let counts: Vec<_> = (0..space.numel.div_ceil(TASK)).map(|_| std::sync::atomic::AtomicUsize::new(0)).collected();
     let level = isa::level();
     match_stored!(view.dtype(), T => threads::parallel_chunks(space.numel, TASK, space.numel / 4, |range| {
         let mut total = 0;
@@ -153,7 +153,7 @@ fn task_counts(view: &View<'_>) -> Result<Vec<usize>> {
         });
         counts[range.start / TASK].store(total, std::sync::atomic::Ordering::Relaxed);
     }));
-    Ok(counts.into_iter().map(|count| count.into_inner()).collect())
+    Ok(counts.into_iter().map(|count| count.into_inner()).collected())
 }
 
 #[inline(always)]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{Dims, contiguous_strides};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::fallible::filled;
 use crate::loops::iterate::Space;
 use crate::threads;
 use crate::validate::indices::{Legal, wrong_dtype};
@@ -55,7 +56,7 @@ impl<'a> Axis<'a> {
 /// tensor broadcasts.
 pub(super) fn offsets(axes: &[Axis<'_>], sizes: &[i64], policy: Policy) -> Result<Vec<isize>> {
     let numel = sizes.iter().product::<i64>() as usize;
-    let mut offsets = vec![0; numel];
+    let mut offsets = filled(numel, 0);
     for axis in axes {
         match axis.index.dtype() {
             DType::I64 => add_axis::<i64>(&mut offsets, axis, sizes, policy)?,

@@ -8,6 +8,7 @@ use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::fallible::filled;
 use crate::loops::copy;
 use crate::loops::iterate::Space;
 use crate::match_stored;
@@ -152,7 +153,7 @@ fn reduce(
         if reduction != Reduction::Mean {
             return Ok(());
         }
-        let mut counts = vec![i64::from(include_self); to.numel()];
+        let mut counts = filled(to.numel(), i64::from(include_self));
         let dense = contiguous_strides(to.sizes());
         // SAFETY: the vector has an element for each of `to`'s.
         let counts = unsafe { View::new(counts.as_mut_ptr().cast(), DType::I64, to.sizes(), &dense) };
@@ -224,7 +225,7 @@ pub(super) fn accumulated<S: Arithmetic>(to: &View<'_>, body: impl FnOnce(&View<
     if math == to.dtype() {
         return body(to);
     }
-    let mut scratch = vec![0f32; to.numel()];
+    let mut scratch = filled(to.numel(), 0f32);
     let dense = contiguous_strides(to.sizes());
     // SAFETY: the vector has an element for each of `to`'s.
     let copied = unsafe { View::new(scratch.as_mut_ptr().cast(), math, to.sizes(), &dense) };

@@ -5,6 +5,7 @@ use super::iterate::alike;
 use super::pointwise;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::fallible::reserved;
 use crate::isa;
 use crate::ops::row::{Block, Scalars};
 use crate::ops::{Entry, Expression, Op, Outputs};
@@ -85,7 +86,7 @@ fn lists<const OPERANDS: usize>(
             return Err(Error::Shape(format!("tensor {tensor}: an input of {sizes:?} for a result of {wanted:?}")));
         }
     }
-    let mut pieces = Vec::with_capacity(count);
+    let mut pieces = reserved(count);
     let mut total = 0;
     for tensor in 0..count {
         let operands = operands(tensor);

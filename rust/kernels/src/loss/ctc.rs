@@ -4,6 +4,7 @@
 use crate::convert::Stored;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::fallible::{Collected, filled, reserved};
 use crate::match_float;
 use crate::reduce::dense_as;
 use crate::threads;
@@ -43,7 +44,7 @@ impl<'a> Problem<'a> {
         if let Some(length) = target_lengths.iter().find(|length| **length < 0) {
             return refuse(format!("Expected target_lengths to have value at least 0, but got value {length}"));
         }
-        let mut lists = Vec::with_capacity(samples);
+        let mut lists = reserved(samples);
         dense_as(targets, DType::I64, |targets| {
             let mut start = 0;
             for (sample, &length) in target_lengths.iter().enumerate() {
@@ -63,7 +64,7 @@ impl<'a> Problem<'a> {
                     )));
                 }
                 let row = if targets.rank() == 2 { sample as isize * targets.stride(0) } else { 0 };
-                let mut list = Vec::with_capacity(length as usize);
+                let mut list = reserved(length as usize);
                 for label in 0..length as usize {
                     // SAFETY: within the targets, as checked above.
                     let label = unsafe { *targets.ptr::<i64>().offset(row + (at + label) as isize * step) };
@@ -80,7 +81,7 @@ impl<'a> Problem<'a> {
         Ok(Self {
             log_probs,
             targets: lists,
-            steps: input_lengths.iter().map(|&length| length as usize).collect(),
+            steps: input_lengths.iter().map(|&length| length as usize).collected(),
             blank: blank as usize,
             zero_infinity: zero_infinity != 0,
         })
@@ -133,7 +134,7 @@ pub fn ctc_loss(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     check_alpha(log_alpha, &problem)?;
     match_float!(log_probs.dtype(), S => threads::parallel(samples, problem.work(), |sample| {
         let (steps, states) = (problem.steps[sample], problem.states(sample));
-        let mut row = vec![NEVER; states];
+        let mut row = filled(states, NEVER);
         let store = |step: usize, row: &[f64]| {
             for (state, &value) in row.iter().enumerate() {
                 // SAFETY: within the sample's part of the paths' sums.
@@ -151,7 +152,7 @@ pub fn ctc_loss(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
                     let skipped = if state > 1 && problem.skips(sample, state - 2) { row[state - 2] } else { NEVER };
                     log_sum([row[state], before, skipped]) + prob(state)
                 })
-                .collect();
+                .collected();
             store(step, &row);
         }
         let total = if steps == 0 {
@@ -215,7 +216,7 @@ pub fn ctc_loss_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         if is_zero {
             return;
         }
-        let mut row = vec![NEVER; states];
+        let mut row = filled(states, NEVER);
         for step in (0..steps).rev() {
             let prob = |state: usize| problem.log_prob::<S>(step, sample, problem.label(sample, state));
             row = (0..states)
@@ -227,8 +228,8 @@ pub fn ctc_loss_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
                     let skipped = if problem.skips(sample, state) { row[state + 2] } else { NEVER };
                     log_sum([row[state], after, skipped]) + prob(state)
                 })
-                .collect();
-            let mut paths = vec![NEVER; classes];
+                .collected();
+            let mut paths = filled(classes, NEVER);
             for (state, &beta) in row.iter().enumerate() {
                 // SAFETY: within the sample's part, which the forward pass wrote.
                 let alpha = unsafe { Stored::to_f64(*alpha::<S>(log_alpha, sample, step, state)) };

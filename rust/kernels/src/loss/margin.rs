@@ -3,6 +3,7 @@
 use crate::convert::Stored;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::fallible::{Collected, filled};
 use crate::match_float;
 use crate::reduce::engine::Shared;
 use crate::threads;
@@ -55,7 +56,7 @@ impl<'a> Samples<'a> {
 
     /// Stores each sample's loss, or their sum.
     fn store<S: Stored>(&self, out: &View<'_>, loss: impl Fn(usize) -> f64 + Sync) {
-        let mut losses = vec![0.0; self.count];
+        let mut losses = filled(self.count, 0.0);
         let shared = Shared(losses.as_mut_ptr());
         self.each(|sample| {
             // SAFETY: a sample's own place.
@@ -109,7 +110,7 @@ fn classes_of(target: &View<'_>, width: usize) -> Result<Vec<i64>> {
     // SAFETY: rows and columns are the view's.
     Ok((0..rows * width)
         .map(|index| unsafe { *target.ptr::<i64>().offset(at(index / width, index % width)) })
-        .collect())
+        .collected())
 }
 
 struct MultiMargin<'a> {
@@ -180,7 +181,7 @@ pub fn multi_margin_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()
     grad_input.expect_dtype("grad_input", input.dtype())?;
     grad_input.expect_sizes("grad_input", &[loss.samples.count, loss.samples.classes])?;
     match_float!(input.dtype(), S => loss.samples.each(|sample| {
-        let mut row = vec![0.0; loss.samples.classes];
+        let mut row = filled(loss.samples.classes, 0.0);
         let scale = loss.samples.grad::<S>(grad, sample) * loss.weight::<S>(sample) * loss.samples.share();
         let mut total = 0.0;
         for (class, excess) in loss.excess::<S>(sample) {
@@ -216,7 +217,7 @@ impl<'a> Multilabel<'a> {
                 .take_while(|&&class| class >= 0)
                 .map(|&class| class as usize)
         };
-        let mut is_target = vec![false; classes];
+        let mut is_target = filled(classes, false);
         list().for_each(|class| is_target[class] = true);
         (list(), is_target)
     }
@@ -250,7 +251,7 @@ pub fn multilabel_margin(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     match_float!(input.dtype(), S => {
         loss.samples.each(|sample| {
             let (_, flags) = loss.targets(sample);
-            let row: Vec<f64> = flags.into_iter().map(f64::from).collect();
+            let row: Vec<f64> = flags.into_iter().map(f64::from).collected();
             loss.samples.store_row::<S>(is_target, sample, &row);
         });
         loss.samples.store::<S>(out, |sample| {
@@ -272,7 +273,7 @@ pub fn multilabel_margin_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Resu
     grad_input.expect_dtype("grad_input", input.dtype())?;
     grad_input.expect_sizes("grad_input", &[loss.samples.count, loss.samples.classes])?;
     match_float!(input.dtype(), S => loss.samples.each(|sample| {
-        let mut row = vec![0.0; loss.samples.classes];
+        let mut row = filled(loss.samples.classes, 0.0);
         let scale = loss.samples.grad::<S>(grad, sample) * loss.samples.share();
         loss.each_excess::<S>(sample, |target, class, _| {
             row[target] -= scale;

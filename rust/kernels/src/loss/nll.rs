@@ -3,6 +3,7 @@
 use crate::convert::{Stored, StoredFloat};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::fallible::filled;
 use crate::loops::iterate::Space;
 use crate::match_float;
 use crate::reduce::dense_as;
@@ -130,8 +131,8 @@ fn one_by_one<S: StoredFloat>(classes: &Classes<'_>, output: &View<'_>) {
 
 /// The sums of losses and of weights.
 fn reduced<S: StoredFloat>(classes: &Classes<'_>) -> [f64; 2] {
-    let space = classes.space(&vec![0; classes.target.rank()]);
-    let mut partials = vec![[0.0; 2]; space.numel.div_ceil(TASK)];
+    let space = classes.space(&filled(classes.target.rank(), 0));
+    let mut partials = filled(space.numel.div_ceil(TASK), [0.0; 2]);
     let shared = Shared(partials.as_mut_ptr());
     threads::parallel_chunks(space.numel, TASK, space.numel * 8, |range| {
         let part = range.start / TASK;
@@ -159,7 +160,7 @@ pub fn nll_loss_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         let classes = Classes { scores: grad_input, target, weight: weight.optional(), ignored: attrs.int(1) };
         classes.check()?;
         grad.expect_dtype("the gradient", grad_input.dtype())?;
-        let none = vec![0; target.rank()];
+        let none = filled(target.rank(), 0);
         let strides = if reduction == NONE { grad.strides() } else { &none[..] };
         if reduction == NONE && grad.sizes() != target.sizes() {
             return Err(Error::Shape("the gradient has not the target's shape".into()));

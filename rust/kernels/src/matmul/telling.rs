@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Batch;
 use super::cell::Cells;
+use crate::fallible::Collected;
 use crate::finish::{self, Finish, Pending};
 
 /// Bytes of a result that is in the second-level cache when all of it is done.
@@ -41,7 +42,7 @@ impl<'a> Telling<'a> {
             () if is_apart => When::End,
             () if (if is_turned { down } else { across }) == 1 || rows == 1 || cols == 1 => When::Cell,
             () if is_turned || total * size_of::<S>() < SMALL => When::End,
-            () => When::Row((0..products * down).map(|_| AtomicUsize::new(0)).collect()),
+            () => When::Row((0..products * down).map(|_| AtomicUsize::new(0)).collected()),
         };
         Self { finish, when, total, across, cols, strides: [out.stride, out.first.row_stride, out.first.col_stride] }
     }

@@ -3,6 +3,7 @@
 use super::channels::{Channels, Map, apply, statistics, sums};
 use super::{expect_count, store, values, values_or};
 use crate::error::{Error, Result};
+use crate::fallible::{Collected, filled};
 use crate::match_float;
 use crate::view::{Attrs, View};
 
@@ -77,7 +78,7 @@ impl Coefficients {
             expect_count(view, name, count)?;
         }
         let [variance, mean] = if training {
-            let mut sizes = vec![1; input.rank()];
+            let mut sizes = filled(input.rank(), 1);
             sizes[1] = count as i64;
             statistics(input, &sizes)?
         } else {
@@ -86,9 +87,9 @@ impl Coefficients {
             }
             [values(running_var)?, values(running_mean)?]
         };
-        let invstd: Vec<f64> = variance.iter().map(|variance| 1.0 / (variance + eps).sqrt()).collect();
+        let invstd: Vec<f64> = variance.iter().map(|variance| 1.0 / (variance + eps).sqrt()).collected();
         let (weight, constant) = (values_or(weight, count, 1.0)?, values_or(bias, count, 0.0)?);
-        let of_input = weight.iter().zip(&invstd).map(|(weight, invstd)| weight * invstd).collect();
+        let of_input = weight.iter().zip(&invstd).map(|(weight, invstd)| weight * invstd).collected();
         Ok(Self { mean, variance, invstd, of_input, constant })
     }
 
@@ -106,12 +107,13 @@ impl Coefficients {
         store(save_mean, &self.mean)?;
         store(save_invstd, &self.invstd)?;
         let elements = (input.numel() / self.mean.len().max(1)) as f64;
-        let unbiased: Vec<f64> = self.variance.iter().map(|variance| variance * elements / (elements - 1.0)).collect();
+        let unbiased: Vec<f64> =
+            self.variance.iter().map(|variance| variance * elements / (elements - 1.0)).collected();
         for (running, batch) in [(running_mean, &self.mean), (running_var, &unbiased)] {
             if running.is_present() {
                 let before = values(running)?;
                 let blend = |(before, batch): (&f64, &f64)| momentum * batch + (1.0 - momentum) * before;
-                store(running, &before.iter().zip(batch).map(blend).collect::<Vec<_>>())?;
+                store(running, &before.iter().zip(batch).map(blend).collected())?;
             }
         }
         Ok(())
@@ -145,18 +147,18 @@ pub fn batch_norm_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> 
     match_float!(input.dtype(), S => {
         let needs_sums = training || grad_weight.is_present() || grad_bias.is_present();
         let [grads, products] =
-            if needs_sums { sums::<S>(&channels, &mean, grad, input)? } else { [vec![0.0; count], vec![0.0; count]] };
+            if needs_sums { sums::<S>(&channels, &mean, grad, input)? } else { [filled(count, 0.0), filled(count, 0.0)] };
         if let Some(grad_input) = grad_input.optional() {
             let elements = (input.numel() / count.max(1)) as f64;
             let share = if training { 1.0 / elements } else { 0.0 };
-            let each = |value: &dyn Fn(usize) -> f64| (0..count).map(value).collect::<Vec<f64>>();
+            let each = |value: &dyn Fn(usize) -> f64| (0..count).map(value).collected();
             let of_grad = each(&|at| weight[at] * invstd[at]);
             let of_input = each(&|at| -of_grad[at] * invstd[at] * invstd[at] * products[at] * share);
             let constant = each(&|at| -of_grad[at] * grads[at] * share);
             let map = Map { centre: &mean, of_grad: &of_grad, of_input: &of_input, constant: &constant };
             apply::<S>(&channels, &map, grad_input, Some(grad), input)?;
         }
-        let products: Vec<f64> = products.iter().zip(&invstd).map(|(product, invstd)| product * invstd).collect();
+        let products: Vec<f64> = products.iter().zip(&invstd).map(|(product, invstd)| product * invstd).collected();
         store(grad_weight, &products)?;
         store(grad_bias, &grads)
     })

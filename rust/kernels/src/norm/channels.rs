@@ -7,6 +7,7 @@
 use crate::convert::StoredFloat;
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
+use crate::fallible::{Collected, filled};
 use crate::index::contiguous_strides;
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
@@ -43,7 +44,7 @@ impl Channels {
     }
 
     fn strides(&self, rank: usize) -> Vec<i64> {
-        let mut strides = vec![0; rank];
+        let mut strides = filled(rank, 0);
         strides[0] = if self.per_sample { self.channels as i64 } else { 0 };
         strides[1] = 1;
         strides
@@ -78,7 +79,7 @@ pub fn apply<S: StoredFloat>(
 ) -> Result<()> {
     same_shape(&[output, grad.unwrap_or(input), input])?;
     let coefficients = [map.centre, map.of_grad, map.of_input, map.constant]
-        .map(|list| list.iter().map(|&value| S::Math::from_f64(value)).collect::<Vec<_>>());
+        .map(|list| list.iter().map(|&value| S::Math::from_f64(value)).collected());
     let coefficient_strides = channels.strides(output.rank());
     let strides = [output.strides(), grad.unwrap_or(input).strides(), input.strides(), &coefficient_strides];
     let space = Space::new(output.sizes(), strides);
@@ -166,13 +167,13 @@ pub fn sums<S: StoredFloat>(
     input: &View<'_>,
 ) -> Result<[Vec<f64>; 2]> {
     same_shape(&[grad, input])?;
-    let centre: Vec<S::Math> = centre.iter().map(|&value| S::Math::from_f64(value)).collect();
+    let centre: Vec<S::Math> = centre.iter().map(|&value| S::Math::from_f64(value)).collected();
     let sum_strides = channels.strides(grad.rank());
     let space = Space::new(grad.sizes(), [input.strides(), grad.strides(), &sum_strides]);
     let count = channels.count();
     let part = PART.max(space.numel.div_ceil(PARTS));
     let parts = space.numel.div_ceil(part);
-    let mut partials = vec![0.0; parts * 2 * count];
+    let mut partials = filled(parts * 2 * count, 0.0);
     let shared = Shared(partials.as_mut_ptr());
     let level = isa::level();
     let strides = space.inner().strides;
@@ -192,7 +193,7 @@ pub fn sums<S: StoredFloat>(
         });
     });
     Ok([0, 1].map(|which| {
-        (0..count).map(|at| (0..parts).map(|part| partials[(part * 2 + which) * count + at]).sum()).collect()
+        (0..count).map(|at| (0..parts).map(|part| partials[(part * 2 + which) * count + at]).sum()).collected()
     }))
 }
 
@@ -258,7 +259,7 @@ impl<S: StoredFloat> SumRow<S> {
 /// The variance and mean of `input`, with sizes `[N or 1, C or groups, 1, ...]` as given.
 pub fn statistics(input: &View<'_>, sizes: &[i64]) -> Result<[Vec<f64>; 2]> {
     let count = sizes.iter().product::<i64>() as usize;
-    let [mut variance, mut mean] = [vec![0.0f64; count], vec![0.0f64; count]];
+    let [mut variance, mut mean] = [filled(count, 0.0f64), filled(count, 0.0f64)];
     let strides = contiguous_strides(sizes);
     let [variance_view, mean_view] = [&mut variance, &mut mean].map(|list| {
         // SAFETY: the vectors have an element a statistic.

@@ -3,6 +3,7 @@
 use super::channels::{Channels, Map, apply, statistics, sums};
 use super::{expect_count, store, values, values_or};
 use crate::error::{Error, Result};
+use crate::fallible::{Collected, filled};
 use crate::match_float;
 use crate::view::{Attrs, View};
 
@@ -38,10 +39,10 @@ pub fn group_norm(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let strides = split(input.strides(), channel_stride * width as i64, channel_stride);
     // SAFETY: the same elements, one dimension cut in two.
     let grouped = unsafe { input.reshaped(0, &sizes, &strides) };
-    let mut kept = vec![1; sizes.len()];
+    let mut kept = filled(sizes.len(), 1);
     kept[..2].copy_from_slice(&sizes[..2]);
     let [variance, mean] = statistics(&grouped, &kept)?;
-    let rstd: Vec<f64> = variance.iter().map(|variance| 1.0 / (variance + eps).sqrt()).collect();
+    let rstd: Vec<f64> = variance.iter().map(|variance| 1.0 / (variance + eps).sqrt()).collected();
     let (weight, bias) = (values_or(weight, channels.channels, 1.0)?, values_or(bias, channels.channels, 0.0)?);
     let each = |value: &dyn Fn(usize, usize) -> f64| per_channel(&channels, width, value);
     let centre = each(&|group, _| mean[group]);
@@ -55,7 +56,7 @@ pub fn group_norm(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
 
 /// A value for each channel of each sample, from its group (among all samples') and its channel.
 fn per_channel(channels: &Channels, width: usize, value: &dyn Fn(usize, usize) -> f64) -> Vec<f64> {
-    (0..channels.count()).map(|at| value(at / width, at % channels.channels)).collect()
+    (0..channels.count()).map(|at| value(at / width, at % channels.channels)).collected()
 }
 
 /// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, mean, rstd, weight?]`; ints `[groups]`.
@@ -84,8 +85,8 @@ pub fn group_norm_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> 
                 of.map(|at| sums[at] * weight[at % channels.channels]).sum::<f64>() / elements
             };
             let groups = 0..channels.samples * groups;
-            let of_mean: Vec<f64> = groups.clone().map(|group| -rstd[group] * back(&grads, group)).collect();
-            let of_deviation: Vec<f64> = groups.map(|group| -rstd[group].powi(3) * back(&products, group)).collect();
+            let of_mean: Vec<f64> = groups.clone().map(|group| -rstd[group] * back(&grads, group)).collected();
+            let of_deviation: Vec<f64> = groups.map(|group| -rstd[group].powi(3) * back(&products, group)).collected();
             let of_grad = per_channel(&channels, width, &|group, channel| rstd[group] * weight[channel]);
             let of_input = per_channel(&channels, width, &|group, _| of_deviation[group]);
             let constant = per_channel(&channels, width, &|group, _| of_mean[group]);
@@ -94,7 +95,7 @@ pub fn group_norm_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> 
         }
         let over_samples = |value: &dyn Fn(usize) -> f64| -> Vec<f64> {
             let of = |channel: usize| (0..channels.samples).map(move |sample| sample * channels.channels + channel);
-            (0..channels.channels).map(|channel| of(channel).map(value).sum()).collect()
+            (0..channels.channels).map(|channel| of(channel).map(value).sum()).collected()
         };
         store(grad_weight, &over_samples(&|at| products[at] * rstd[at / width]))?;
         store(grad_bias, &over_samples(&|at| grads[at]))

@@ -4,6 +4,7 @@ use super::{expect_count, store, values};
 use crate::convert::{Stored, StoredFloat};
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::fallible::{Collected, filled};
 use crate::isa;
 use crate::lanes::{Real, Vectorised, vectorise_at};
 use crate::lines::{LineScratch, Lines};
@@ -35,7 +36,7 @@ fn rows(views: &[&View<'_>]) -> Result<[usize; 2]> {
 fn parameter<T: Real>(view: &View<'_>, columns: usize) -> Result<Option<Vec<T>>> {
     expect_count(view, "a parameter", columns)?;
     let list = view.optional().map(values).transpose()?;
-    Ok(list.map(|list| list.into_iter().map(|value| T::from_scalar(value, 0)).collect()))
+    Ok(list.map(|list| list.into_iter().map(|value| T::from_scalar(value, 0)).collected()))
 }
 
 /// `[output, mean, rstd, input, weight?, bias?]`: input `[M, N]`, statistics of M elements,
@@ -55,7 +56,7 @@ pub fn layer_norm(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         let level = isa::level();
         let from = Lines::<T>::new(input, columns, input.stride(1), level)?;
         let to = Lines::<T>::new(output, columns, output.stride(1), level)?;
-        let [mut means, mut rstds] = [vec![0.0; count], vec![0.0; count]];
+        let [mut means, mut rstds] = [filled(count, 0.0), filled(count, 0.0)];
         let statistics = [Shared(means.as_mut_ptr()), Shared(rstds.as_mut_ptr())];
         let rows_per_task = (TASK / columns.max(1)).max(1);
         threads::parallel_chunks(count, rows_per_task, count * columns, |range| {
@@ -139,7 +140,7 @@ pub fn layer_norm_backward(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()>
     let (mean, rstd) = (values(mean)?, values(rstd)?);
     match_float!(input.dtype(), S => {
         type T = <S as StoredFloat>::Math;
-        let weight = parameter::<T>(weight, columns)?.unwrap_or_else(|| vec![T::ONE; columns]);
+        let weight = parameter::<T>(weight, columns)?.unwrap_or_else(|| filled(columns, T::ONE));
         let level = isa::level();
         let lines = |view: &View<'_>| Lines::<T>::new(view, columns, view.stride(1), level);
         let (from, grads) = (lines(input)?, lines(grad)?);
@@ -147,7 +148,7 @@ pub fn layer_norm_backward(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()>
         let wanted = grad_weight.is_present() || grad_bias.is_present();
         let part = PART_ROWS.max(count.div_ceil(PARTS));
         let parts = count.div_ceil(part);
-        let mut partials = vec![T::ZERO; if wanted { parts * 2 * columns } else { 0 }];
+        let mut partials = filled(if wanted { parts * 2 * columns } else { 0 }, T::ZERO);
         let shared = Shared(partials.as_mut_ptr());
         threads::parallel_chunks(count, part, count * columns * 2, |range| {
             let scratch = LineScratch::<T>::new(3, columns);
@@ -180,7 +181,7 @@ pub fn layer_norm_backward(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()>
                 (0..parts).map(of).sum()
             };
             if view.is_present() {
-                store(view, &(0..columns).map(sum).collect::<Vec<f64>>())?;
+                store(view, &(0..columns).map(sum).collected())?;
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ pub use layer::{layer_norm, layer_norm_backward};
 
 use crate::dtype::DType;
 use crate::error::Result;
+use crate::fallible::filled;
 use crate::index::contiguous_strides;
 use crate::loops::copy;
 use crate::reduce::dense_as;
@@ -19,7 +20,7 @@ use crate::view::{Attrs, View};
 
 /// The elements of a parameter or statistic, in C order, as f64.
 fn values(view: &View<'_>) -> Result<Vec<f64>> {
-    let mut values = vec![0.0; view.numel()];
+    let mut values = filled(view.numel(), 0.0);
     dense_as(view, DType::F64, |dense| {
         let sizes = dense.sizes();
         let strides = contiguous_strides(sizes);
@@ -32,7 +33,7 @@ fn values(view: &View<'_>) -> Result<Vec<f64>> {
 
 /// The view's values, or `default` for each of `count` where it is absent.
 fn values_or(view: &View<'_>, count: usize, default: f64) -> Result<Vec<f64>> {
-    view.optional().map_or_else(|| Ok(vec![default; count]), values)
+    view.optional().map_or_else(|| Ok(filled(count, default)), values)
 }
 
 /// Writes values in C order, where the view is present.

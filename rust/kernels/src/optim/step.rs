@@ -4,6 +4,7 @@
 use crate::convert::StoredFloat;
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
+use crate::fallible::{filled, reserved};
 use crate::index::contiguous_strides;
 use crate::isa::{self, Level};
 use crate::lanes::{Vectorised, vectorise_at};
@@ -40,7 +41,7 @@ pub(super) fn lists<'v, 'a>(views: &'v [View<'a>], groups: usize) -> Result<Vec<
         return Err(Error::Runtime(format!("expected {groups} lists of one length, got {} tensors", views.len())));
     }
     if count == 0 {
-        return Ok(vec![&[]; groups]);
+        return Ok(filled(groups, &[]));
     }
     let lists: Vec<_> = views.chunks_exact(count).collect();
     for tensor in 0..count {
@@ -95,8 +96,8 @@ fn packed<R: Rule<STATES>, const STATES: usize>(
 ) -> Result<()> {
     let strides = contiguous_strides(operands[0].sizes());
     let words = (operands[0].numel() * operands[0].dtype().size()).div_ceil(size_of::<u64>());
-    let mut scratch = vec![vec![0u64; words]; operands.len()];
-    let mut dense = Vec::with_capacity(operands.len());
+    let mut scratch = filled(operands.len(), filled(words, 0u64));
+    let mut dense = reserved(operands.len());
     for (buffer, operand) in scratch.iter_mut().zip(operands) {
         // SAFETY: the buffer holds the operand's elements, aligned for each of them.
         let view = unsafe { View::new(buffer.as_mut_ptr().cast(), operand.dtype(), operand.sizes(), &strides) };

@@ -4,6 +4,7 @@ use super::search::search;
 use crate::convert::StoredFloat;
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::fallible::{Collected, filled};
 use crate::lanes::Real;
 use crate::match_float;
 use crate::view::{Attrs, View};
@@ -61,9 +62,9 @@ fn fill<S: StoredFloat>(out: &View<'_>, points: &View<'_>, weights: Option<&View
     };
     let edges: Vec<Vec<S::Math>> = edges
         .iter()
-        .map(|edges| (0..edges.size(0) as isize).map(|at| load(edges, at * edges.stride(0))).collect())
+        .map(|edges| (0..edges.size(0) as isize).map(|at| load(edges, at * edges.stride(0))).collected())
         .collect();
-    let mut cells = vec![S::Math::ZERO; out.numel()];
+    let mut cells = filled(out.numel(), S::Math::ZERO);
     for row in 0..points.size(0) as isize {
         let mut cell = Some(0);
         for (at, edges) in edges.iter().enumerate() {

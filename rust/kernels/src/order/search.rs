@@ -7,6 +7,7 @@ use crate::convert::Compute;
 use crate::dtype::DType;
 use crate::element::Bool;
 use crate::error::{Error, Result};
+use crate::fallible::reserved;
 use crate::index::{Arithmetic, Dims, expect};
 use crate::loops::iterate::Space;
 use crate::match_stored;
@@ -161,7 +162,7 @@ fn for_each<T: Copy>(view: &View<'_>, mut each: impl FnMut(T)) {
 
 /// The keys of the elements that equal themselves, ascending.
 fn distinct_keys<S: Ordered>(tests: &View<'_>) -> Vec<u64> {
-    let mut keys = Vec::with_capacity(tests.numel());
+    let mut keys = reserved(tests.numel());
     for_each(tests, |test: S| keys.push(test.key()));
     keys.retain(|&key| !S::is_nan_key(key));
     keys.sort_unstable();

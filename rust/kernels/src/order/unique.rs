@@ -4,6 +4,7 @@ use super::entry::{Entry, match_entry, sort_entries};
 use super::key::Ordered;
 use crate::dtype::DType;
 use crate::error::Result;
+use crate::fallible::Collected;
 use crate::index::{contiguous_strides, expect, offset_of};
 use crate::loops::iterate::Space;
 use crate::match_stored;
@@ -50,9 +51,10 @@ pub fn unique(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     } else {
         let keys = slice_keys::<S>(&from, dim as usize, slices, width);
         let slice = |at: usize| &keys[at * width..][..width];
-        let mut order: Vec<usize> = (0..slices).collect();
+        let mut order: Vec<usize> = (0..slices).collected();
         if !consecutive {
-            order.sort_by(|&a, &b| slice(a).cmp(slice(b)));
+            // Equal slices in their order, without the memory that a stable sort takes.
+            order.sort_unstable_by(|&a, &b| slice(a).cmp(slice(b)).then(a.cmp(&b)));
         }
         let same = |&a: &usize, &b: &usize| slice(a) == slice(b) && !slice(a).iter().any(|&key| S::is_nan_key(key));
         for run in order.chunk_by(same) {
@@ -115,11 +117,11 @@ fn slice_keys<S: Ordered>(from: &View<'_>, dim: usize, slices: usize, width: usi
     sizes[dim] = 1;
     // SAFETY: one slice of the view.
     let one = unsafe { from.reshaped(0, &sizes, from.strides()) };
-    let offsets: Vec<isize> = (0..width).map(|at| offset_of(&one, at)).collect();
+    let offsets: Vec<isize> = (0..width).map(|at| offset_of(&one, at)).collected();
     let start = |slice: usize| slice as isize * from.stride(dim);
     (0..slices)
         .flat_map(|slice| offsets.iter().map(move |offset| start(slice) + offset))
         // SAFETY: an element of the view.
         .map(|offset| unsafe { *from.ptr::<S>().wrapping_offset(offset) }.key())
-        .collect()
+        .collected()
 }

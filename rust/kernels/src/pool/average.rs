@@ -6,6 +6,7 @@ use super::{Images, for_each_block};
 use crate::convert::{Stored, StoredFloat};
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
+use crate::fallible::{Collected, filled, reserved};
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::copy::Cast;
@@ -29,7 +30,7 @@ struct Axis {
 
 impl Axis {
     fn fixed(window: &Window, axis: usize, input: usize, output: usize, include_padding: bool) -> Self {
-        let (padding, mut counts) = (window.padding[axis], Vec::with_capacity(output));
+        let (padding, mut counts) = (window.padding[axis], reserved(output));
         let spans = (0..output).map(|at| {
             // Measured from the padding's edge.
             let start = at * window.stride[axis];
@@ -43,9 +44,11 @@ impl Axis {
     }
 
     fn adaptive(input: usize, output: usize) -> Self {
-        let spans: Vec<_> =
-            (0..output).map(|at| adaptive_window(input, output, at)).map(|window| (window.start, window.end)).collect();
-        let counts = spans.iter().map(|(start, end)| end - start).collect();
+        let spans: Vec<_> = (0..output)
+            .map(|at| adaptive_window(input, output, at))
+            .map(|window| (window.start, window.end))
+            .collected();
+        let counts = spans.iter().map(|(start, end)| end - start).collected();
         Self { spans, counts }
     }
 }
@@ -314,7 +317,7 @@ fn spread_windows(
         type Math<S> = <S as StoredFloat>::Math;
         let store = Cast::new(<Math<S> as Stored>::DTYPE, <S as Stored>::DTYPE)?;
         for_each_block(inputs, inputs.numel() * 2, |image, channel, channels| {
-            let mut sums = vec![Math::<S>::ZERO; pixels * channels];
+            let mut sums = filled(pixels * channels, Math::<S>::ZERO);
             let task = Spread::<S> { windows, inputs, outputs, grad: grad_out.ptr(), at: [image, channel], sums: &mut sums };
             // SAFETY: the block's outputs lie within `grad_out`.
             unsafe { vectorise_at(level, task) };

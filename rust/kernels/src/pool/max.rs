@@ -9,6 +9,7 @@ use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::fallible::filled;
 use crate::index::Arithmetic;
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
@@ -170,7 +171,7 @@ pub fn max_backward(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
         type Math<S> = <S as Arithmetic>::Math;
         let store = Cast::new(<Math<S> as Stored>::DTYPE, <S as Stored>::DTYPE)?;
         for_each_block(&inputs, inputs.numel() + outputs.numel() * 2, |image, channel, channels| {
-            let mut sums = vec![<Math<S> as Element>::ZERO; pixels * channels];
+            let mut sums = filled(pixels * channels, <Math<S> as Element>::ZERO);
             for row in 0..outputs.sizes[2] {
                 let at = [image, channel, row, 0];
                 let grads = grad_out.ptr::<S>().wrapping_offset(outputs.offset(at));

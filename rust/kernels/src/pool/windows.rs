@@ -5,6 +5,7 @@ use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::fallible::Collected;
 use crate::index::Arithmetic;
 use crate::resample::adaptive_window;
 use crate::scratch::Scratch;
@@ -203,7 +204,7 @@ pub fn max_pool3d(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
             let inside = size.saturating_sub(start).div_ceil(dilation[dim]);
             Span { start, count: kernel[dim].saturating_sub(skipped).min(inside), step: dilation[dim] }
         };
-        (0..sized(out, 3, dim)).map(span).collect()
+        (0..sized(out, 3, dim)).map(span).collected()
     })
 }
 
@@ -218,7 +219,7 @@ pub fn adaptive_max(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
             let window = adaptive_window(inputs[dim], outputs[dim], output);
             Span { start: window.start, count: window.len(), step: 1 }
         };
-        (0..outputs[dim]).map(span).collect()
+        (0..outputs[dim]).map(span).collected()
     })
 }
 
@@ -250,7 +251,7 @@ pub fn fractional_max(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let (sizes, counts) = (inputs.size(), outputs.size());
     match_float!(input.dtype(), S => pool(out, indices, input, spatial, |plane, dim| {
         if dim < missing {
-            return vec![ONE];
+            return Vec::from([ONE]);
         }
         let at = dim - missing;
         let sample = if spatial == 2 { 1 - at } else { at };
@@ -278,7 +279,7 @@ fn starts(sample: f64, double: bool, inputs: usize, outputs: usize, kernel: usiz
         ((index as f32 + sample) * alpha) as i64 - (sample * alpha) as i64
     };
     let start = |index| at(index).clamp(0, room as i64) as usize;
-    (0..outputs).map(|index| Span { start: start(index), count: kernel, step: 1 }).collect()
+    (0..outputs).map(|index| Span { start: start(index), count: kernel, step: 1 }).collected()
 }
 
 /// `[out, self, indices (i64)]`; ints `[spatial dimensions, add]`: zeros, and each value at its

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Instant;
 
 use super::locked;
+use crate::fallible::filled;
 use crate::isa::{self, Level};
 use crate::lanes::{self, Lanes};
 use crate::threads;
@@ -96,8 +97,8 @@ fn peak_flops(level: Level, threads: usize) -> f64 {
 fn peak_bytes(threads: usize) -> f64 {
     /// More than caches hold.
     const BYTES: usize = 64 << 20;
-    let from = vec![1_u8; BYTES];
-    let mut to = vec![2_u8; BYTES];
+    let from = filled(BYTES, 1_u8);
+    let mut to = filled(BYTES, 2_u8);
     let target = AtomicPtr::new(to.as_mut_ptr());
     best(2.0 * BYTES as f64, || {
         threads::parallel_chunks(BYTES, BYTES.div_ceil(threads * 8), usize::MAX, |range| {

@@ -6,6 +6,7 @@ use crate::convert::StoredFloat;
 use crate::dtype::DType;
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::fallible::filled;
 use crate::index::contiguous_strides;
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
@@ -138,7 +139,7 @@ fn with_dense(
     if input.is_contiguous() {
         return body([&out, &mask], &input);
     }
-    let mut scratch = vec![0u64; (input.numel() * input.dtype().size()).div_ceil(size_of::<u64>())];
+    let mut scratch = filled((input.numel() * input.dtype().size()).div_ceil(size_of::<u64>()), 0u64);
     let strides = contiguous_strides(input.sizes());
     // SAFETY: the scratch holds the input's elements, aligned for each of them.
     let dense = unsafe { View::new(scratch.as_mut_ptr().cast(), input.dtype(), input.sizes(), &strides) };

@@ -5,6 +5,7 @@ use crate::convert::{Stored, StoredFloat};
 use crate::dtype::DType;
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
+use crate::fallible::filled;
 use crate::index::contiguous_strides;
 use crate::isa::{self, Level};
 use crate::lanes::{Vectorised, vectorise_at};
@@ -123,7 +124,7 @@ impl Address {
 
 /// Runs `body` on a dense tensor of `out`'s shape and copies it to `out`.
 pub(super) fn through_dense(out: &View<'_>, body: impl FnOnce(&View<'_>) -> Result<()>) -> Result<()> {
-    let mut scratch = vec![0u64; (out.numel() * out.dtype().size()).div_ceil(size_of::<u64>())];
+    let mut scratch = filled((out.numel() * out.dtype().size()).div_ceil(size_of::<u64>()), 0u64);
     let strides = contiguous_strides(out.sizes());
     // SAFETY: the scratch holds `out`'s elements, aligned for each of them.
     let dense = unsafe { View::new(scratch.as_mut_ptr().cast(), out.dtype(), out.sizes(), &strides) };
@@ -337,7 +338,7 @@ pub fn bernoulli_tensor(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     if out.sizes() != p.sizes() {
         return Err(Error::Shape(format!("p of shape {:?} must match {:?}", p.sizes(), out.sizes())));
     }
-    let mut probabilities = vec![0f64; p.numel()];
+    let mut probabilities = filled(p.numel(), 0f64);
     let strides = contiguous_strides(p.sizes());
     // SAFETY: the vector has an element for each of `p`'s.
     let dense = unsafe { View::new(probabilities.as_mut_ptr().cast(), DType::F64, p.sizes(), &strides) };

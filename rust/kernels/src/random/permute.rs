@@ -3,6 +3,7 @@
 use super::{Stream, philox};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::fallible::{Collected, filled};
 use crate::index::contiguous_strides;
 use crate::loops::copy::{self, Cast};
 use crate::threads;
@@ -30,7 +31,7 @@ pub fn randperm(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let stream = Stream::of(attrs)?;
     let cast = Cast::new(DType::I64, out.dtype())?;
     let count = out.numel();
-    let mut order: Vec<i64> = (0..count as i64).collect();
+    let mut order: Vec<i64> = (0..count as i64).collected();
     for at in 0..count {
         let left = (count - at) as u128;
         let chosen = (u128::from(bits(stream, at as u64)) * left) >> 64;
@@ -53,7 +54,7 @@ pub fn multinomial(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let stream = Stream::of(attrs)?;
     let replacement = attrs.flag(2);
     let (rows, categories, samples) = (weights.size(0), weights.size(1), out.size(1));
-    let mut dense = vec![0f64; rows * categories];
+    let mut dense = filled(rows * categories, 0f64);
     let strides = contiguous_strides(weights.sizes());
     // SAFETY: the vector has an element for each weight.
     let copied = unsafe { View::new(dense.as_mut_ptr().cast(), DType::F64, weights.sizes(), &strides) };
@@ -104,14 +105,14 @@ fn with_replacement(weights: &[f64], samples: usize, stream: Stream, first: u64)
             total += weight;
             total
         })
-        .collect();
+        .collected();
     // The draw is above zero, so a category of no weight, which adds nothing to its sum, is never
     // the first to reach it.
     let pick = |at: usize| {
         let target = positive_unit(stream, first + at as u64) * total;
         sums.partition_point(|&sum| sum < target).min(sums.len() - 1) as i64
     };
-    (0..samples).map(pick).collect()
+    (0..samples).map(pick).collected()
 }
 
 /// An exponential race: the categories that arrive first, at their weights' rates.
@@ -121,7 +122,7 @@ fn without_replacement(weights: &[f64], samples: usize, stream: Stream, first: u
         .enumerate()
         .filter(|&(_, &weight)| weight > 0.0)
         .map(|(at, weight)| (-positive_unit(stream, first + at as u64).ln() / weight, at as i64))
-        .collect();
-    arrivals.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    arrivals.into_iter().take(samples).map(|(_, category)| category).collect()
+        .collected();
+    arrivals.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    arrivals.into_iter().take(samples).map(|(_, category)| category).collected()
 }

@@ -5,6 +5,7 @@ use super::{Stream, philox};
 use crate::convert::StoredFloat;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::fallible::{filled, reserved};
 use crate::index::contiguous_strides;
 use crate::loops::copy;
 use crate::match_float;
@@ -192,13 +193,13 @@ fn each<const INPUTS: usize>(
     let stream = Stream::of(attrs)?;
     let strides = contiguous_strides(out.sizes());
     let numel = out.numel();
-    let mut parameters = Vec::with_capacity(INPUTS);
+    let mut parameters = reserved(INPUTS);
     for input in inputs {
         if input.sizes() != out.sizes() {
             let (sizes, wanted) = (input.sizes(), out.sizes());
             return Err(Error::Shape(format!("parameters of shape {sizes:?} must match {wanted:?}")));
         }
-        let mut values = vec![0f64; numel];
+        let mut values = filled(numel, 0f64);
         // SAFETY: the vector has an element for each of the input's.
         let dense = unsafe { View::new(values.as_mut_ptr().cast(), DType::F64, input.sizes(), &strides) };
         copy::launch(&[dense, *input], &Attrs::default())?;
@@ -208,7 +209,7 @@ fn each<const INPUTS: usize>(
     if (0..numel).any(|index| !allowed(of(index))) {
         return Err(Error::Runtime(refusal.into()));
     }
-    let mut values = vec![0f64; numel];
+    let mut values = filled(numel, 0f64);
     let shared = super::fill::Address(values.as_mut_ptr().cast());
     threads::parallel_chunks(numel, TASK, numel * NANOSECONDS, |range| {
         for index in range {

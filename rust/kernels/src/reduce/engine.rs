@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use super::source::{Fold, Input, Runs, Source};
 use crate::convert::Stored;
 use crate::error::{Error, Result};
+use crate::fallible::reserved;
 use crate::isa::{self, Level};
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::copy::Cast;
@@ -275,7 +276,7 @@ impl<R: Reducer> Plan<'_, R> {
         let parts = rows.div_ceil(part_rows);
         let tasks = columns.div_ceil(columns_per_task);
         let part_count = |part: usize| part_rows.min(rows - part * part_rows);
-        let mut partials: Vec<MaybeUninit<R::Acc>> = Vec::with_capacity(parts * columns);
+        let mut partials: Vec<MaybeUninit<R::Acc>> = reserved(parts * columns);
         // SAFETY: uninitialised elements are what the type allows.
         unsafe { partials.set_len(parts * columns) };
         let shared = Shared(partials.as_mut_ptr());

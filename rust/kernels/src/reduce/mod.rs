@@ -14,6 +14,7 @@ mod source;
 
 use crate::dtype::DType;
 use crate::error::Result;
+use crate::fallible::filled;
 use crate::loops::copy;
 use crate::view::{Attrs, View};
 pub use rows::sums_directly;
@@ -44,11 +45,11 @@ pub(crate) fn dense_as(view: &View<'_>, dtype: DType, body: impl FnOnce(&View<'_
     if view.dtype() == dtype {
         return body(view);
     }
-    let mut strides = vec![1; view.rank()];
+    let mut strides = filled(view.rank(), 1);
     for dim in (1..view.rank()).rev() {
         strides[dim - 1] = strides[dim] * view.sizes()[dim].max(1);
     }
-    let mut memory = vec![0u64; (view.numel() * dtype.size()).div_ceil(8)];
+    let mut memory = filled((view.numel() * dtype.size()).div_ceil(8), 0u64);
     // SAFETY: the memory holds `numel` elements of the dtype, and outlives the call.
     let dense = unsafe { View::new(memory.as_mut_ptr().cast(), dtype, view.sizes(), &strides) };
     copy::launch(&[dense, *view], &Attrs::default())?;

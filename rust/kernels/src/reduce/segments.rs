@@ -4,6 +4,7 @@ use crate::convert::StoredFloat;
 use crate::dtype::DType;
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
+use crate::fallible::reserved;
 use crate::match_float;
 use crate::threads;
 use crate::view::{Attrs, View};
@@ -93,7 +94,7 @@ fn for_each_segment(
     lengths.expect_sizes("lengths", &[data.size(0), reduced.size(1)])?;
     reduced.expect_sizes("the result", &[data.size(0), lengths.size(1), data.size(2)])?;
     let (outer, segments) = (lengths.size(0), lengths.size(1));
-    let mut ranges = Vec::with_capacity(outer * segments);
+    let mut ranges = reserved(outer * segments);
     for row in 0..outer {
         let mut start = 0;
         for segment in 0..segments {

@@ -7,6 +7,7 @@ mod taps;
 
 use crate::convert::StoredFloat;
 use crate::error::{Error, Result};
+use crate::fallible::reserved;
 use crate::lanes::Real;
 use crate::match_float;
 use crate::view::{Attrs, View};
@@ -47,7 +48,7 @@ fn run(
         )));
     }
     match_float!(input.dtype(), S => {
-        let mut tables = Vec::with_capacity(spatial);
+        let mut tables = reserved(spatial);
         for dim in 0..spatial {
             let sizes = [input.size(leading + dim), out.size(leading + dim)];
             let [inputs, outputs] = if transposed { [sizes[1], sizes[0]] } else { sizes };

@@ -2,6 +2,7 @@
 //! computed in the tensor's own arithmetic, as PyTorch computes them, since a rounding decides
 //! which neighbour is nearest.
 
+use crate::fallible::{Collected, filled, push};
 use crate::lanes::Real;
 
 /// A sparse matrix by rows: an output's taps.
@@ -14,13 +15,13 @@ pub struct Taps<T> {
 
 impl<T: Real> Taps<T> {
     fn from_rows<Row: IntoIterator<Item = (usize, T)>>(inputs: usize, rows: impl Iterator<Item = Row>) -> Self {
-        let mut taps = Self { inputs, starts: vec![0], indices: Vec::new(), weights: Vec::new() };
+        let mut taps = Self { inputs, starts: Vec::from([0]), indices: Vec::new(), weights: Vec::new() };
         for row in rows {
             for (index, weight) in row {
-                taps.indices.push(index as u32);
-                taps.weights.push(weight);
+                push(&mut taps.indices, index as u32);
+                push(&mut taps.weights, weight);
             }
-            taps.starts.push(taps.indices.len());
+            push(&mut taps.starts, taps.indices.len());
         }
         taps
     }
@@ -48,11 +49,11 @@ impl<T: Real> Taps<T> {
     }
 
     pub fn transposed(&self) -> Self {
-        let mut rows = vec![Vec::new(); self.inputs];
+        let mut rows = filled(self.inputs, Vec::new());
         for output in 0..self.outputs() {
             let (indices, weights) = self.row(output);
             for (&index, &weight) in indices.iter().zip(weights) {
-                rows[index as usize].push((output, weight));
+                push(&mut rows[index as usize], (output, weight));
             }
         }
         Self::from_rows(self.outputs(), rows.into_iter())
@@ -97,10 +98,10 @@ fn below<T: Real>(position: T, inputs: usize) -> (usize, T) {
 pub fn linear<T: Real>(inputs: usize, outputs: usize, step: T, align_corners: bool) -> Taps<T> {
     let rows = (0..outputs).map(|output| {
         if inputs == outputs {
-            return vec![(output, T::ONE)];
+            return Vec::from([(output, T::ONE)]);
         }
         let (index, past) = below(centre(output, step, align_corners).max(T::ZERO), inputs);
-        vec![(index, T::ONE.sub(past)), ((index + 1).min(inputs - 1), past)]
+        Vec::from([(index, T::ONE.sub(past)), ((index + 1).min(inputs - 1), past)])
     });
     Taps::from_rows(inputs, rows)
 }
@@ -181,7 +182,7 @@ pub fn smooth<T: Real>(inputs: usize, outputs: usize, step: T, filter: Filter) -
                 total = total.add(weight);
                 (index as usize, weight)
             })
-            .collect();
+            .collected();
         if total != T::ZERO {
             row.iter_mut().for_each(|(_, weight)| *weight = weight.div(total));
         }

@@ -77,13 +77,13 @@ pub fn lstm_cell_backward(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> 
         return Err(Error::Runtime(format!("expected 7 views, got {}", views.len())));
     };
     let [batch, hidden] = state(cx)?;
-    let mut operands = vec![
+    let mut operands = Vec::from([
         ("cx", cx, 1),
         ("cy", cy, 1),
         ("the activations", activations, 4),
         ("grad_gates", grad_gates, 4),
         ("grad_cx", grad_cx, 1),
-    ];
+    ]);
     operands.extend(grad_hy.optional().map(|view| ("grad_hy", view, 1)));
     operands.extend(grad_cy.optional().map(|view| ("grad_cy", view, 1)));
     check(batch, hidden, &operands)?;

@@ -10,6 +10,7 @@ use super::steps::{Gru, GruBackward, Lstm, LstmBackward};
 use crate::convert::StoredFloat;
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::fallible::{Collected, reserved};
 use crate::isa;
 use crate::lanes::{Real, vectorise_at};
 use crate::match_float;
@@ -56,8 +57,8 @@ impl Layer {
         if sizes.first().is_some_and(|&first| first != batch as i64) || !falls || sizes.iter().any(|&size| size < 0) {
             return Err(Error::Shape(format!("sizes of batches {sizes:?} do not fit a batch of {batch}")));
         }
-        let counts: Vec<usize> = sizes.iter().map(|&size| size as usize).collect();
-        let (mut rows, mut firsts) = (0, Vec::with_capacity(counts.len()));
+        let counts: Vec<usize> = sizes.iter().map(|&size| size as usize).collected();
+        let (mut rows, mut firsts) = (0, reserved(counts.len()));
         for count in &counts {
             firsts.push(rows);
             rows += count;

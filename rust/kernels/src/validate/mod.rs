@@ -13,6 +13,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
+use crate::fallible::reserved;
 use crate::ops::{Outputs, Row};
 use crate::view::{Attrs, View};
 
@@ -155,7 +156,7 @@ fn is_dense(view: &View<'_>) -> bool {
 fn lists(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let outputs = row.outputs.count(attrs).filter(|&count| count <= views.len());
     let outputs = outputs.ok_or_else(|| too_few(views.len()))?;
-    let mut spans = Vec::with_capacity(views.len());
+    let mut spans = reserved(views.len());
     for (at, view) in views.iter().enumerate() {
         let span = if at < outputs { written_bounds(view)? } else { bounds(view)? };
         if !span.is_empty() {
