@@ -10,7 +10,7 @@ export MAX_JOBS ?= 2
 export CARGO_BUILD_JOBS ?= $(MAX_JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check parity conformance bench build dev wheel clean
+.PHONY: help demo test check nightly fuzz readable parity conformance bench build dev wheel clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -44,6 +44,19 @@ parity: build
 ## make conformance   PyTorch's databases of ops, all of them; goes on where it was stopped; writes docs/ops.md
 conformance: build
 	PYTHONPATH=tests $(BIN)/python -m conformance.run --write docs/ops.md
+
+## make nightly   what takes longer: fuzz, readable, conformance
+nightly: fuzz readable conformance
+
+## make fuzz      random programs, eager and compiled, against CPU eager; PROGRAMS says how many, SEED which
+PROGRAMS ?= 3000
+SEED ?= 0
+fuzz: build
+	PYTHONPATH=tests $(BIN)/python -m fuzz.run --examples $(PROGRAMS) --seed $(SEED) --keep-going
+
+## make readable  the tests with a capture's stand-ins as users have them: who reads one gets zeros
+readable: build
+	RUSTORCH_STAND_INS=readable $(BIN)/python -m pytest
 
 ## make bench   measure against the CPU, and rewrite the tables of docs/performance.md
 bench: build
