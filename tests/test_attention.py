@@ -124,6 +124,41 @@ def test_a_query_that_sees_nothing_gets_zeros():
     assert out.isfinite().all() and near.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("far", ["lowest", -1e9, -1e3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_query_masked_at_every_key_sees_all_of_them_alike(far, dtype):
+    """By the definition, in the same dtype: the CPU's fused kernel makes these gradients too large by the keys."""
+    if far == -1e3 and dtype == torch.float32:
+        far = -300.0  # Where f32 still tells the scores apart.
+    low = torch.finfo(dtype).min if far == "lowest" else far
+    query, key, value = inputs((2, 2, 70, 16), 2, 131, 16, dtype)
+    mask = torch.zeros(2, 2, 70, 131, dtype=dtype)
+    mask[:, :, 1] = mask[0, 0, 66] = low
+    mask[:, :, 2, :100] = low
+    seed = numbers(2, 2, 70, 16, dtype=dtype, seed=9)
+
+    def defined(query, key, value, mask):
+        return ((query @ key.transpose(-1, -2)) / 16**0.5 + mask).softmax(-1) @ value
+
+    theirs = [tensor.clone().requires_grad_() for tensor in (query, key, value, mask)]
+    mine = [tensor.requires_grad_() for tensor in on_device([query, key, value, mask])]
+    defined(*theirs).backward(seed)
+    F.scaled_dot_product_attention(*mine[:3], attn_mask=mine[3]).backward(on_device(seed))
+    near = 1e-10 if dtype == torch.float64 and far != -1e9 else 1e-5 if far != -300.0 else 1e-4
+    for actual, expected in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(actual.grad.cpu(), expected.grad, rtol=near, atol=near)
+
+
+def test_gradients_of_masked_queries_by_finite_differences():
+    given = tuple(t.requires_grad_() for t in on_device(inputs((1, 2, 5, 3), 2, 6, 4, torch.float64)))
+    mask = numbers(2, 5, 6, dtype=torch.float64)
+    mask[:, 1] -= 1000
+    mask[0, 3] -= 300
+    assert torch.autograd.gradcheck(
+        lambda *t: F.scaled_dot_product_attention(*t[:3], attn_mask=t[3]), (*given, on_device(mask).requires_grad_())
+    )
+
+
 def test_empty_and_unbatched():
     check(F.scaled_dot_product_attention, *inputs((0, 2, 3, 4), 2, 5, 4, torch.float32))
     check(F.scaled_dot_product_attention, *inputs((1, 2, 0, 4), 2, 5, 4, torch.float32))

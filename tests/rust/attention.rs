@@ -106,11 +106,13 @@ fn forward_and_backward() {
             let made = |sizes: &[i64], seed: u64| Tensor::new(sizes, |at| noise(seed)(at) as f32);
             let (query, key, value) = (made(&query_sizes, 1), made(&key_sizes, 2), made(&value_sizes, 3));
             let mut mask = Tensor::new(&score_sizes, |at| noise(4)(at) as f32 * 3.0);
-            // One query sees nothing, and one key is seen by none.
+            // One query sees nothing, one sees all keys from as far as a number goes, and one key is seen by none.
             let keys = shape[4];
             for (at, value) in mask.data.iter_mut().enumerate() {
                 if at / keys == 1 || at % keys == 2 {
                     *value = f32::NEG_INFINITY;
+                } else if at / keys == 3 {
+                    *value = f32::MIN;
                 }
             }
             let grad = made(&out_sizes, 5);

@@ -2,6 +2,7 @@
 //! log-sum-exps.
 
 use super::block::{Block, load, store};
+use super::forward::power;
 use super::product::{Rows, product};
 use super::{Geometry, Heads, Inputs, KEYS, LANES, QUERIES, converted};
 use crate::convert::StoredFloat;
@@ -14,6 +15,9 @@ use crate::threads;
 
 /// Multiply-adds of the forward pass that cost a nanosecond here.
 const SPEED: usize = 12;
+/// A log-sum-exp further from zero has rounded off too much of the logarithm of the sum: of a row that a mask moves
+/// far down at every key, all of it.
+const FAR: f64 = 256.0;
 
 pub struct Problem<S: StoredFloat> {
     pub inputs: Inputs<S>,
@@ -169,6 +173,8 @@ impl<S: StoredFloat> Problem<S> {
         let mut logsumexp = [<S::Math as Element>::ZERO; QUERIES];
         // Each query's gradient times its output, summed.
         let mut shares = logsumexp;
+        // What a query's powers, relative to its log-sum-exp, are multiplied by.
+        let mut scales = [one; QUERIES];
         // SAFETY: every block lies within its operand, and the room holds it.
         unsafe {
             block.turn(query, scale, room.queries_turned);
@@ -185,6 +191,26 @@ impl<S: StoredFloat> Problem<S> {
             }
             std::slice::from_raw_parts_mut(room.grad_query_turned, width * lanes).fill(Element::ZERO);
             let end = geometry.seen(block.first, block.count);
+            let is_far = |logsumexp: &S::Math| logsumexp.abs() > S::Math::from_f64(FAR);
+            if logsumexp.iter().any(is_far) {
+                // Once more the largest scores and the sums, each by itself.
+                let mut largest = [<S::Math as Element>::LOWEST; QUERIES];
+                let mut totals = [<S::Math as Element>::ZERO; QUERIES];
+                for first in (0..end).step_by(KEYS) {
+                    let count = KEYS.min(end - first);
+                    let keys = converted(key.part(first, 0, count, width), room.keys);
+                    product::<L>(rows(room.scores), keys, rows(room.queries_turned), lanes, false);
+                    block.mask(rows(room.scores), first..first + count, mask, geometry.causal);
+                    for at in (0..lanes).step_by(LANES) {
+                        power(room.scores, count, lanes, at, &mut largest, &mut totals, room.scores, 0);
+                    }
+                }
+                for lane in 0..block.count {
+                    if is_far(&logsumexp[lane]) {
+                        (logsumexp[lane], scales[lane]) = (largest[lane], one.div(totals[lane]));
+                    }
+                }
+            }
             for first in (0..end).step_by(KEYS) {
                 let count = KEYS.min(end - first);
                 let keys = converted(key.part(first, 0, count, width), room.keys);
@@ -194,7 +220,15 @@ impl<S: StoredFloat> Problem<S> {
                 product::<L>(rows(room.grad_scores), values, rows(room.grads_turned), lanes, false);
                 for row in 0..count {
                     let factors = self.inputs.dropout.map(|dropout| dropout.factors(geometry, block, first + row));
-                    step(room.scores, room.grad_scores, row * lanes, lanes, &logsumexp, &shares, factors.as_ref());
+                    step(
+                        room.scores,
+                        room.grad_scores,
+                        row * lanes,
+                        lanes,
+                        (&logsumexp, &scales),
+                        &shares,
+                        factors.as_ref(),
+                    );
                 }
                 if let Some(grad_mask) = grad_mask {
                     for row in 0..count {
@@ -245,7 +279,7 @@ unsafe fn step<T: Float>(
     grads: *mut T,
     start: usize,
     lanes: usize,
-    logsumexp: &[T; QUERIES],
+    (logsumexp, scales): (&[T; QUERIES], &[T; QUERIES]),
     shares: &[T; QUERIES],
     factors: Option<&[T; QUERIES]>,
 ) {
@@ -254,10 +288,11 @@ unsafe fn step<T: Float>(
         unsafe {
             let (mut power, mut grad) = (load(scores, start + at), load(grads, start + at));
             let (base, share) = (load(logsumexp.as_ptr(), at), load(shares.as_ptr(), at));
+            let scale = load(scales.as_ptr(), at);
             let mut dropped = [T::ZERO; LANES];
             let factor = factors.map_or([T::ONE; LANES], |factors| load(factors.as_ptr(), at));
             for lane in 0..LANES {
-                power[lane] = power[lane].sub(base[lane]).exp();
+                power[lane] = power[lane].sub(base[lane]).exp().mul(scale[lane]);
                 dropped[lane] = power[lane].mul(factor[lane]);
                 grad[lane] = power[lane].mul(grad[lane].mul(factor[lane]).sub(share[lane]));
             }

@@ -114,7 +114,7 @@ impl<S: StoredFloat> Kernel<S::Math> for Pass<'_, S> {
 /// The scores hold `count` rows of `lanes`, the sums `value_width`; `at` is one of the columns.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "one step of the pass above")]
-unsafe fn power<T: Float>(
+pub unsafe fn power<T: Float>(
     scores: *mut T,
     count: usize,
     lanes: usize,
