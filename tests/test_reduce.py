@@ -254,3 +254,24 @@ def test_segments(reduce):
     check(by_lengths, torch.randint(-2, 3, (6, 3, 2)).bfloat16(), lengths)
     check_error(by_lengths, data, torch.tensor([2, 5]))
     check_error(by_lengths, data, torch.tensor([7, -1]))
+
+
+@pytest.mark.parametrize("size", [2, 100, 5000])
+@pytest.mark.parametrize("scale", [3e19, 3e38, 1e-25, 1e-38])
+def test_spreads_whose_squares_no_float_holds(scale, size):
+    """In f64 they are numbers."""
+    signs = torch.ones(size, dtype=torch.float64)
+    signs[::2] = -1
+    for dtype in (torch.float32, torch.bfloat16):
+        values = (signs * scale).to(dtype)
+        wide = values.double()
+        near = values.to("rustorch")
+        close = 1e-5 if dtype == torch.float32 else 4e-3
+        for table, dims in ((near[None].repeat(3, 1), 1), (near[:, None].repeat(1, 3), 0), (near, 0)):
+            for actual in (table.std(dims), torch.std_mean(table, dims)[0]):
+                expected = wide.std().to(dtype).expand(actual.shape)
+                torch.testing.assert_close(actual.cpu(), expected, rtol=close, atol=0)
+            variance, mean = torch.var_mean(table, dims)
+            torch.testing.assert_close(variance.cpu(), wide.var().to(dtype).expand(variance.shape), rtol=close, atol=0)
+            assert (mean.cpu() == wide.mean().to(dtype)).all()
+    assert abs(torch.tensor([3e19, -3e19], device="rustorch").std().item() / 4.242640687e19 - 1) < 1e-6

@@ -89,12 +89,13 @@ where
                 if column_stride == 1 { pass(1) } else { pass(column_stride) }
             }
             for column in 0..columns {
-                accs.add(column).write(Spread::from_distances(
-                    near[column].to_f64(),
-                    distances[column].to_f64(),
-                    squares[column].to_f64(),
-                    rows,
-                ));
+                let [near, distances, squares] = [near, distances, squares].map(|sums| sums[column].to_f64());
+                accs.add(column).write(if has_digits::<S::Math>(squares) {
+                    Spread::from_distances(near, distances, squares, rows)
+                } else {
+                    let start = from.wrapping_offset(column as isize * column_stride);
+                    wide_spread(start, row_stride, rows)
+                });
             }
         }
     }
@@ -129,8 +130,37 @@ where
             let distance = (*from.offset(index as isize * stride)).load().sub(near);
             (distance, distance)
         });
-        Spread::from_distances(near.to_f64(), distances, squares, count)
+        if has_digits::<S::Math>(squares) {
+            Spread::from_distances(near.to_f64(), distances, squares, count)
+        } else {
+            wide_spread(from, stride, count)
+        }
     }
+}
+
+/// Whether a sum of squares in `T` is one: neither has it overflown, nor are squares lost below what `T` has.
+#[inline(always)]
+fn has_digits<T: Element>(squares: f64) -> bool {
+    size_of::<T>() == size_of::<f64>() || (squares > 1e-29 && squares < f64::INFINITY)
+}
+
+/// As [`spread`], in f64.
+///
+/// # Safety
+/// As there.
+#[cold]
+#[inline(never)]
+unsafe fn wide_spread<S: StoredFloat>(from: *const S, stride: isize, count: usize) -> Spread {
+    // SAFETY: the caller's.
+    let element = |index: usize| unsafe { *from.offset(index as isize * stride) }.to_f64();
+    let near = (0..count).map(element).sum::<f64>() / count as f64;
+    let (mut distances, mut squares) = (0.0, 0.0);
+    for index in 0..count {
+        let distance = element(index) - near;
+        distances += distance;
+        squares += distance * distance;
+    }
+    Spread::from_distances(near, distances, squares, count)
 }
 
 /// Independent sums of a row.
