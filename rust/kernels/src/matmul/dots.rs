@@ -6,6 +6,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::isa::Level;
 use crate::lanes::{Kernel, Lanes, Real, WIDEST, run_at};
+use crate::scratch::Scratch;
 
 /// Rows from which the copies of other ways are shared by enough.
 const ROWS: usize = 32;
@@ -13,6 +14,10 @@ const ROWS: usize = 32;
 const SHALLOWEST: usize = 256;
 /// Depth of a block: the operands' rows of a tile stay in the first-level cache.
 const DEPTH: usize = 1024;
+/// Depth past which sums are joined in f64, so that their error does not grow with it.
+const DEEP: usize = 16 * DEPTH;
+/// The most sums that are: others would take memory beside the product's own.
+const FEW: usize = 4096;
 
 /// Whether a product has this form.
 pub fn is_worth<T: Copy>(out: &Matrix<T>, a: &Matrix<T>, b: &Matrix<T>) -> bool {
@@ -32,7 +37,43 @@ pub fn multiply<T: Real>(
     if out.rows > out.cols {
         return multiply(level, &out.transposed(), &b.transposed(), &a.transposed(), alpha, accumulate);
     }
+    if a.cols > DEEP && out.rows * out.cols <= FEW {
+        return deep(level, out, a, b, alpha, accumulate);
+    }
     run_at(level, Product { out: *out, a: *a, b: *b, alpha, accumulate });
+    Ok(())
+}
+
+/// As [`multiply`], a part of the depth at a time.
+fn deep<T: Real>(
+    level: Level,
+    out: &Matrix<T>,
+    a: &Matrix<T>,
+    b: &Matrix<T>,
+    alpha: T,
+    accumulate: bool,
+) -> Result<()> {
+    let count = out.rows * out.cols;
+    let (parts, sums) = (Scratch::<T>::new(count)?, Scratch::<f64>::new(count)?);
+    let part = Matrix::dense(parts.ptr(), out.rows, out.cols);
+    // SAFETY: the scratches hold `count` elements; the parts lie within the operands.
+    unsafe {
+        let sums = std::slice::from_raw_parts_mut(sums.ptr(), count);
+        sums.fill(0.0);
+        for first in (0..a.cols).step_by(DEEP) {
+            let depth = DEEP.min(a.cols - first);
+            let (a, b) = (a.part(0, first, a.rows, depth), b.part(first, 0, depth, b.cols));
+            run_at(level, Product { out: part, a, b, alpha: T::ONE, accumulate: false });
+            for (at, sum) in sums.iter_mut().enumerate() {
+                *sum += (*parts.ptr().add(at)).to_f64();
+            }
+        }
+        for (at, &sum) in sums.iter().enumerate() {
+            let product = T::from_f64(sum).mul(alpha);
+            let to = out.at(at / out.cols, at % out.cols);
+            *to = if accumulate { (*to).add(product) } else { product };
+        }
+    }
     Ok(())
 }
 

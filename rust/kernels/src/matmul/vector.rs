@@ -9,6 +9,9 @@ use crate::scratch::Scratch;
 
 /// Rows, or columns, that one pass reads side by side.
 const SIDE: usize = 4;
+/// Elements of a row that are summed before they join the row's sum, in f64: so its error does not grow with the
+/// row.
+const PIECE: usize = 1 << 14;
 /// Rows of a pass over columns: the sums stay in the first-level cache.
 const BLOCK: usize = 1024;
 
@@ -81,10 +84,34 @@ impl<T: Real> Product<T> {
         let lines: [*mut T; ROWS] = std::array::from_fn(|at| self.a.at(row + at, 0));
         // SAFETY: each line and the factors have `count` elements.
         unsafe {
+            let mut totals = [0.0; ROWS];
+            let mut at = 0;
+            while at < count {
+                let end = (at + PIECE).min(count);
+                self.piece::<L, ROWS>(&lines, at, end, &mut totals);
+                at = end;
+            }
+            for line in 0..ROWS {
+                *self.sums.add(row + line) = T::from_f64(totals[line]);
+            }
+        }
+    }
+
+    /// # Safety
+    /// The CPU has the level of `L`; each line and the factors have the elements from `at` to `end`.
+    #[inline(always)]
+    unsafe fn piece<L: Lanes<Elem = T>, const ROWS: usize>(
+        &self,
+        lines: &[*mut T; ROWS],
+        mut at: usize,
+        end: usize,
+        totals: &mut [f64; ROWS],
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
             let mut even = [L::splat(T::ZERO); ROWS];
             let mut odd = [L::splat(T::ZERO); ROWS];
-            let mut at = 0;
-            while at + 2 * L::WIDTH <= count {
+            while at + 2 * L::WIDTH <= end {
                 let first = L::load(self.factors.add(at));
                 let second = L::load(self.factors.add(at + L::WIDTH));
                 for line in 0..ROWS {
@@ -93,8 +120,8 @@ impl<T: Real> Product<T> {
                 }
                 at += 2 * L::WIDTH;
             }
-            while at < count {
-                let left = L::WIDTH.min(count - at);
+            while at < end {
+                let left = L::WIDTH.min(end - at);
                 let factor = L::load_partial(self.factors.add(at), left);
                 for line in 0..ROWS {
                     even[line] = L::fma(L::load_partial(lines[line].add(at), left), factor, even[line]);
@@ -102,7 +129,7 @@ impl<T: Real> Product<T> {
                 at += left;
             }
             for line in 0..ROWS {
-                *self.sums.add(row + line) = L::sum(L::add(even[line], odd[line]));
+                totals[line] += L::sum(L::add(even[line], odd[line])).to_f64();
             }
         }
     }
