@@ -116,6 +116,20 @@ def test_values_depend_on_place_alone():
 def test_permutations_and_samples():
     for count in (0, 1, 1000):
         assert torch.equal(torch.randperm(count, device=DEVICE).cpu().sort().values, torch.arange(count))
+    # As long as a dtype has every number, and no longer.
+    for dtype, most in (
+        (torch.int8, 128),
+        (torch.uint8, 256),
+        (torch.int16, 2**15),
+        (torch.float16, 2049),
+        (torch.bfloat16, 257),
+    ):
+        permutation = torch.randperm(most, dtype=dtype, device=DEVICE).cpu().long()
+        assert torch.equal(permutation.sort().values, torch.arange(most))
+        with pytest.raises(RuntimeError):
+            torch.randperm(most + 1, dtype=dtype, device=DEVICE)
+    with pytest.raises(NotImplementedError):
+        torch.randperm(1, dtype=torch.bool, device=DEVICE)
     weights = torch.tensor([0.0, 1.0, 2.0, 5.0], device=DEVICE)
     drawn = torch.multinomial(weights, 100_000, replacement=True).cpu().bincount(minlength=4) / 100_000
     assert torch.allclose(drawn, torch.tensor([0.0, 0.125, 0.25, 0.625]), atol=1e-2)

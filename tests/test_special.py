@@ -178,3 +178,49 @@ def test_complex_numbers_from_parts():
 def test_gradients_of_windows(size, step):
     check(lambda x: x.unfold(1, size, step), torch.randn(2, 9, 3), grad=True)
     check(lambda x: torch.narrow_copy(x, 1, 2, 4), torch.randn(2, 9, 3))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_ldexp_has_a_result_where_the_power_has_none(dtype):
+    info = torch.finfo(dtype)
+    values = torch.tensor(
+        [1.5, -1.0, 0.0, -0.0, float("inf"), -float("inf"), float("nan"), info.tiny, info.max], dtype=dtype
+    )
+    most = int(torch.tensor(info.max, dtype=torch.float64).log2())
+    exponents = [0, 1, -1, most, -most, most + 100, -most - 100, 2 * most, -2 * most, 100_000, -100_000]
+    for exponent in exponents:
+        check(torch.ldexp, values, torch.tensor(exponent), rtol=0, atol=0)
+        check(torch.ldexp, values, torch.full((len(values),), exponent), rtol=0, atol=0)
+        check(lambda x, e: x.clone().ldexp_(e), values, torch.tensor(exponent), rtol=0, atol=0)
+    for value, exponent, right in (
+        (2.0**-100, 200, 2.0**100),
+        (2.0**-14, 20, 64.0),
+        (float("inf"), -9999, float("inf")),
+    ):
+        if value >= info.tiny and right in (float("inf"), min(right, info.max)):
+            actual = torch.ldexp(
+                torch.tensor(value, dtype=dtype, device="rustorch"), torch.tensor(exponent, device="rustorch")
+            )
+            assert actual.dtype == dtype and actual.item() == right
+    # The smallest numbers, rounded once.
+    small = torch.tensor([1.5, 1.75, 3.0, 1 + info.eps], dtype=dtype)
+    check(
+        torch.ldexp,
+        small,
+        torch.tensor(int(torch.tensor(info.tiny * info.eps, dtype=torch.float64).log2())),
+        rtol=0,
+        atol=0,
+    )
+
+
+def test_ldexp_of_other_dtypes():
+    check(torch.ldexp, torch.tensor([1, 2], dtype=torch.int32), torch.tensor([2, 3]))
+    check(torch.ldexp, torch.tensor([1.0, 2.0]), torch.tensor([0.5, -1.5]))
+    check(torch.ldexp, torch.tensor([1.0, 2.0], dtype=torch.float16), torch.tensor([0.5, -1.5]))
+    check_error(torch.ldexp, torch.tensor([1.0]), torch.tensor([True]))
+    check(
+        torch.ldexp,
+        torch.tensor([1.5, -2.0], dtype=torch.float64),
+        torch.tensor([0.5, 3.0], dtype=torch.float64),
+        grad=True,
+    )

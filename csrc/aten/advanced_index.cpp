@@ -1,5 +1,4 @@
 // Indexing with tensors and masks: index, index_put_, nonzero, masked_select, masked_fill_, where.
-#include <ATen/Dispatch.h>
 #include <ATen/ExpandUtils.h>
 #include <ATen/native/IndexingUtils.h>
 #include <ATen/native/TypeProperties.h>
@@ -235,17 +234,14 @@ Tensor& masked_fill_scalar(Tensor& self, const Tensor& mask, const Scalar& value
   if (!is_native(self.scalar_type())) {
     return call_fallback<at::_ops::masked_fill__Scalar>(self, mask, value);
   }
-  AT_DISPATCH_ALL_TYPES_AND3(at::kBool, at::kHalf, at::kBFloat16, self.scalar_type(), "masked_fill_", [&] {
-    value.to<scalar_t>();  // Refuses a value that the dtype cannot hold.
-  });
+  ScalarArguments scalars;
+  scalars.add_in(self.scalar_type(), value);
   if (at::has_internal_overlap(self) == at::MemOverlap::Yes) {
     TORCH_WARN("Use of masked_fill_ on expanded tensors is deprecated. Please clone() the tensor before performing "
                "this operation. This also applies to advanced indexing e.g. tensor[mask] = scalar");
   }
   refuse_partial_overlap(self, mask);
   const auto expanded = at::expand_inplace(self, mask, "masked_fill_");
-  ScalarArguments scalars;
-  scalars.add(value);
   launch_expanded(Op::masked_fill_, {self, self, *expanded}, self.scalar_type(), scalars);
   return self;
 }

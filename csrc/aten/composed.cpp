@@ -2,11 +2,14 @@
 #include <ATen/ExpandUtils.h>
 #include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/WrapDimUtils.h>
+#include <ATen/native/TypeProperties.h>
 #include <ATen/ops/abs.h>
 #include <ATen/ops/addcmul.h>
 #include <ATen/ops/complex_ops.h>
 #include <ATen/ops/cos.h>
 #include <ATen/ops/equal_ops.h>
+#include <ATen/ops/exp2.h>
+#include <ATen/ops/ldexp_ops.h>
 #include <ATen/ops/linalg_cross_meta.h>
 #include <ATen/ops/linalg_cross_ops.h>
 #include <ATen/ops/linalg_vector_norm.h>
@@ -16,6 +19,7 @@
 #include <ATen/ops/renorm_meta.h>
 #include <ATen/ops/renorm_ops.h>
 #include <ATen/ops/sin.h>
+#include <ATen/ops/sub.h>
 #include <ATen/ops/trace_ops.h>
 #include <ATen/ops/view_as_real.h>
 #include <torch/library.h>
@@ -118,6 +122,46 @@ Tensor unfold_backward(const Tensor& grad, c10::SymIntArrayRef input_sizes, int6
   return grad_input;
 }
 
+// self * 2^other by powers that exist, though that of `other` alone may not.
+Tensor ldexp(const Tensor& self, const Tensor& other) {
+  if (!is_native(self.scalar_type()) || !is_native(other.scalar_type())) {
+    return call_fallback<at::_ops::ldexp_Tensor>(self, other);
+  }
+  TORCH_CHECK_NOT_IMPLEMENTED(other.scalar_type() != at::kBool, "\"ldexp_cpu_exp\" not implemented for 'Bool'");
+  auto dtype = at::native::result_type(self, other);
+  if (!at::isFloatingType(dtype)) {
+    dtype = c10::typeMetaToScalarType(c10::get_default_dtype());
+  }
+  // In f64 the narrower types need one power only, and one rounding.
+  constexpr double most = 1000;
+  const Tensor exponent = other.to(at::kDouble);
+  const Tensor first = exponent.clamp(-most, most);
+  Tensor wide = self.to(at::kDouble);
+  if (dtype == at::kDouble) {
+    const Tensor rest = at::sub(exponent, first);
+    const Tensor second = rest.clamp(-most, most);
+    // The first power comes last: what it leaves of digits is not rounded again.
+    const Tensor third = at::sub(rest, second).clamp(-most, most);
+    wide = at::mul(at::mul(wide, at::exp2(third)), at::exp2(second));
+  }
+  return at::mul(wide, at::exp2(first)).to(dtype);
+}
+
+Tensor& ldexp_into(const Tensor& self, const Tensor& other, Tensor& out) {
+  const Tensor result = rustorch::ldexp(self, other);
+  TORCH_CHECK(at::canCast(result.scalar_type(), out.scalar_type()), "result type ", result.scalar_type(),
+              " can't be cast to the desired output type ", out.scalar_type());
+  at::native::resize_output(out, result.sizes());
+  return out.copy_(result);
+}
+
+Tensor& ldexp_out(const Tensor& self, const Tensor& other, Tensor& out) {
+  return is_native(out.scalar_type()) ? ldexp_into(self, other, out)
+                                      : call_fallback<at::_ops::ldexp_out>(self, other, out);
+}
+
+Tensor& ldexp_in_place(Tensor& self, const Tensor& other) { return rustorch::ldexp_out(self, other, self); }
+
 // The real and the imaginary part of a complex result.
 std::array<Tensor, 2> parts(Tensor& out, const Tensor& a, const Tensor& b, const char* name) {
   TORCH_CHECK((a.scalar_type() == at::kFloat || a.scalar_type() == at::kDouble || a.scalar_type() == at::kHalf) &&
@@ -163,6 +207,9 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("narrow_copy", TORCH_FN(narrow_copy));
   m.impl("narrow_copy.out", TORCH_FN(narrow_copy_sizes_out));
   m.impl("unfold_backward", TORCH_FN(unfold_backward));
+  m.impl("ldexp.Tensor", TORCH_FN(ldexp));
+  m.impl("ldexp_", TORCH_FN(ldexp_in_place));
+  m.impl("ldexp.out", TORCH_FN(ldexp_out));
   m.impl("complex.out", TORCH_FN(complex_out));
   m.impl("polar.out", TORCH_FN(polar_out));
 }

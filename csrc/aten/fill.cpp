@@ -1,37 +1,20 @@
 // One value everywhere.
-#include <ATen/Dispatch_v2.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/fill_ops.h>
 #include <torch/library.h>
 
 #include "aten/fallback.h"
+#include "aten/number.h"
 #include "aten/overlap.h"
 #include "bridge.h"
 
 namespace rustorch {
 namespace {
 
-// The scalar as the row wants it; refuses, as PyTorch does, what the dtype cannot hold.
-struct Value {
-  int64_t integer = 0;
-  double real = 0;
-  double imaginary = 0;
-};
-
-Value value_for(at::ScalarType dtype, const at::Scalar& scalar) {
-  Value value;
-  if (at::isComplexType(dtype)) {
-    const auto number = scalar.toComplexDouble();
-    value.real = number.real();
-    value.imaginary = number.imag();
-  } else if (at::isFloatingType(dtype)) {
-    AT_DISPATCH_V2(dtype, "fill_", AT_WRAP([&] { value.real = static_cast<double>(scalar.to<scalar_t>()); }),
-                   AT_EXPAND(AT_FLOATING_TYPES), at::kHalf, at::kBFloat16);
-  } else {
-    AT_DISPATCH_V2(dtype, "fill_", AT_WRAP([&] { value.integer = static_cast<int64_t>(scalar.to<scalar_t>()); }),
-                   AT_EXPAND(AT_INTEGRAL_TYPES), at::kBool);
+void launch_fill(const at::Tensor& self, int64_t integer, double real, double imaginary) {
+  if (self.numel() != 0) {
+    launch(Op::fill_, {self}, {integer}, {real, imaginary});
   }
-  return value;
 }
 
 at::Tensor& fill_scalar(at::Tensor& self, const at::Scalar& scalar) {
@@ -39,9 +22,12 @@ at::Tensor& fill_scalar(at::Tensor& self, const at::Scalar& scalar) {
   if (!is_native(dtype) && dtype != at::kComplexFloat && dtype != at::kComplexDouble) {
     return call_fallback<at::_ops::fill__Scalar>(self, scalar);
   }
-  const auto value = value_for(dtype, scalar);
-  if (self.numel() != 0) {
-    launch(Op::fill_, {self}, {value.integer}, {value.real, value.imaginary});
+  if (at::isComplexType(dtype)) {
+    const auto value = scalar.toComplexDouble();
+    launch_fill(self, 0, value.real(), value.imag());
+  } else {
+    const Number number(scalar, dtype);
+    launch_fill(self, number.as_int, number.as_float, 0);
   }
   return self;
 }

@@ -130,8 +130,9 @@ class Lists {
     }
     c10::SmallVector<int64_t, 8> ints{static_cast<int64_t>(results.size()), static_cast<int64_t>(op),
                                       static_cast<int64_t>(results[0].scalar_type()), each_};
-    ints.append(scalars_.ints.begin(), scalars_.ints.end());
-    rustorch::launch(Op::foreach_, operands, ints, scalars_.floats);
+    const ScalarArguments scalars = scalars_.of(op, results[0].scalar_type());
+    ints.append(scalars.ints.begin(), scalars.ints.end());
+    rustorch::launch(Op::foreach_, operands, ints, scalars.floats);
   }
 
  private:

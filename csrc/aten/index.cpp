@@ -71,9 +71,8 @@ struct ScatterSrc {
 
 // A scalar after a dim, as the rows of fills take it.
 void launch_fill(Op op, const Tensor& out, int64_t dim, const Tensor& index, const Scalar& value) {
-  ScalarArguments scalars;
-  scalars.add(value);
-  launch(op, {out, index}, {dim, scalars.ints[0]}, scalars.floats);
+  const Number number(value, out.scalar_type());
+  launch(op, {out, index}, {dim, number.as_int}, {number.as_float});
 }
 
 struct ScatterValue {
@@ -170,9 +169,8 @@ struct IndexAdd {
     if (index.numel() == 0) {
       return;
     }
-    ScalarArguments scalars;
-    scalars.add(alpha);
-    launch(Op::index_add_, {out, index, source}, {wrapped(dim, self), scalars.ints[0]}, scalars.floats);
+    const Number factor(alpha, out.scalar_type());
+    launch(Op::index_add_, {out, index, source}, {wrapped(dim, self), factor.as_int}, {factor.as_float});
   }
 };
 

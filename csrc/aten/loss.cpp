@@ -269,7 +269,8 @@ Tensor& huber_loss_backward_out(const Tensor& grad, const Tensor& self, const Te
 
 Tensor binary_cross_entropy_each(const Tensor& self, const Tensor& target, const OptionalTensor& weight) {
   // A kernel looks, so that a captured graph looks whenever it runs.
-  launch(Op::expect_probabilities_, {self});
+  launch(Op::expect_probabilities_, {self}, {0});
+  launch(Op::expect_probabilities_, {target}, {1});
   return each_loss(Op::binary_cross_entropy_, self, target, {}, weight);
 }
 Tensor binary_cross_entropy(const Tensor& self, const Tensor& target, const OptionalTensor& weight,

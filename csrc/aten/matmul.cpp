@@ -2,6 +2,7 @@
 // beside (dtypes, the input's expansion) is checked here in the same words.
 #include <ATen/ExpandUtils.h>
 #include <ATen/MemoryOverlap.h>
+#include <ATen/native/TypeProperties.h>
 #include <ATen/ops/_efficientzerotensor.h>
 #include <ATen/ops/addbmm_ops.h>
 #include <ATen/ops/addmm_meta.h>
@@ -64,12 +65,20 @@ struct Matrix {
   const Tensor& tensor;
 };
 
-ScalarArguments scale(const Scalar& beta, const Scalar& alpha) {
-  ScalarArguments scalars;
-  scalars.add(beta);
-  scalars.add(alpha);
-  return scalars;
-}
+// A factor of products of `dtype`, in the type of their arithmetic.
+Number factor_of(const Scalar& factor, at::ScalarType dtype) { return Number(factor, arithmetic_type(dtype)); }
+
+// The scalars of a product's row: of the input, and of the product.
+struct Scale {
+  Scale(const Scalar& beta, const Scalar& alpha, at::ScalarType dtype)
+      : of_input(factor_of(beta, dtype)), of_product(factor_of(alpha, dtype)) {}
+  Scale(const Number& of_input, const Number& of_product) : of_input(of_input), of_product(of_product) {}
+  std::array<int64_t, 2> ints() const { return {of_input.as_int, of_product.as_int}; }
+  std::array<double, 2> floats() const { return {of_input.as_float, of_product.as_float}; }
+
+  Number of_input;
+  Number of_product;
+};
 
 void check_in_place(const Tensor& self, at::IntArrayRef result) {
   TORCH_CHECK(self.sizes() == result, "Bad in-place call: input tensor size ", self.sizes(),
@@ -146,8 +155,8 @@ Tensor addmm_into(const Tensor& self, const Tensor& a, const Tensor& b, const Sc
   op.meta(self, a, b, beta, alpha);
   const Expanded input(self, op.result().sizes());
   at::assert_no_internal_overlap(op.result());
-  const auto scalars = scale(beta, alpha);
-  launch(Op::addmm_, {op.result(), input.operand(), a, b}, scalars.ints, scalars.floats);
+  const Scale scale(beta, alpha, op.result().scalar_type());
+  launch(Op::addmm_, {op.result(), input.operand(), a, b}, scale.ints(), scale.floats());
   return op.finish();
 }
 
@@ -159,11 +168,9 @@ Tensor addmm(const Tensor& self, const Tensor& a, const Tensor& b, const Scalar&
   if (self.dim() == 1 && fit(a, b) && self.size(0) == b.size(1) && self.scalar_type() == a.scalar_type()) {
     const std::array<int64_t, 2> sizes{a.size(0), b.size(1)};
     const std::array<int64_t, 2> strides{0, self.stride(0)};
-    const Number of_input(beta);
-    const Number of_product(alpha);
+    const Scale scale(beta, alpha, a.scalar_type());
     Tensor result = empty_dense(sizes, a.scalar_type());
-    launch(Op::addmm_, {result, Operand(self, sizes, strides), a, b}, {of_input.as_int, of_product.as_int},
-           {of_input.as_float, of_product.as_float});
+    launch(Op::addmm_, {result, Operand(self, sizes, strides), a, b}, scale.ints(), scale.floats());
     return result;
   }
   return addmm_into(self, a, b, beta, alpha);
@@ -206,8 +213,8 @@ Tensor baddbmm_into(const Tensor& self, const Tensor& a, const Tensor& b, const 
   op.meta(self, a, b, beta, alpha);
   const Expanded input(self, op.result().sizes());
   at::assert_no_internal_overlap(op.result());
-  const auto scalars = scale(beta, alpha);
-  launch(Op::addmm_, {op.result(), input.operand(), a, b}, scalars.ints, scalars.floats);
+  const Scale scale(beta, alpha, op.result().scalar_type());
+  launch(Op::addmm_, {op.result(), input.operand(), a, b}, scale.ints(), scale.floats());
   return op.finish();
 }
 
@@ -250,9 +257,11 @@ Tensor addmv_into(const Tensor& self, const Tensor& matrix, const Tensor& vector
   const std::array<int64_t, 2> input_strides{input.strides[0], 1};
   const Matrix out(op.result(), Matrix::As::column);
   const Matrix factor(vector, Matrix::As::column);
-  const auto scalars = scale(beta, alpha);
-  launch(Op::addmm_, {out.operand(), Operand(self, input_sizes, input_strides), matrix, factor.operand()}, scalars.ints,
-         scalars.floats);
+  // Other than its kin, this op takes its factors in its own type.
+  const auto dtype = op.result().scalar_type();
+  const Scale scale{Number(beta, dtype), Number(alpha, dtype)};
+  launch(Op::addmm_, {out.operand(), Operand(self, input_sizes, input_strides), matrix, factor.operand()}, scale.ints(),
+         scale.floats());
   return op.finish();
 }
 
@@ -356,13 +365,42 @@ Tensor& addbmm_in_place(Tensor& self, const Tensor& a, const Tensor& b, const Sc
   return addmm_in_place(self, one.rows, one.columns, beta, alpha);
 }
 
+// A factor of an outer product, as the CPU takes it.
+Scalar addr_factor(const Scalar& factor, at::ScalarType dtype, const char* name) {
+  TORCH_CHECK(!factor.isBoolean() || dtype == at::kBool, "Boolean ", name, " only supported for Boolean results.");
+  const bool is_integral = at::isIntegralType(dtype, /*includeBool=*/true);
+  TORCH_CHECK(!is_integral || factor.isIntegral(/*includeBool=*/true), "For integral input tensors, argument ", name,
+              " must not be a floating point number.");
+  if (at::isComplexType(dtype)) {
+    return factor;
+  }
+  const Number number(factor, dtype);
+  if (!is_integral) {
+    return number.as_float;
+  }
+  return dtype == at::kBool ? Scalar(number.as_int != 0) : Scalar(number.as_int);
+}
+
+// The types that an outer product is of.
+at::ScalarType addr_type(const Tensor& self, const Tensor& a, const Tensor& b) {
+  return c10::promoteTypes(self.scalar_type(), at::native::result_type(a, b));
+}
+
+// Composite.
+Tensor addr(const Tensor& self, const Tensor& a, const Tensor& b, const Scalar& beta, const Scalar& alpha) {
+  const auto dtype = addr_type(self, a, b);
+  return at::native::math_addr(self, a, b, addr_factor(beta, dtype, "beta"), addr_factor(alpha, dtype, "alpha"));
+}
+
 // Composite. In place, the composite form would resize an input that broadcasts.
 Tensor& addr_out(const Tensor& self, const Tensor& a, const Tensor& b, const Scalar& beta, const Scalar& alpha,
                  Tensor& out) {
   if (out.is_same(self)) {
     TORCH_CHECK(self.dim() == 2, "2D tensor expected, got ", self.dim(), "D tensor for input");
   }
-  return at::native::math_addr_out(self, a, b, beta, alpha, out);
+  const auto dtype = addr_type(self, a, b);
+  return at::native::math_addr_out(self, a, b, addr_factor(beta, dtype, "beta"), addr_factor(alpha, dtype, "alpha"),
+                                   out);
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
@@ -383,6 +421,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("addmv", TORCH_FN(addmv));
   m.impl("addmv_", TORCH_FN(addmv_in_place));
   m.impl("addmv.out", TORCH_FN(addmv_out));
+  m.impl("addr", TORCH_FN(addr));
   m.impl("addr.out", TORCH_FN(addr_out));
   m.impl("dot", TORCH_FN(dot));
 }

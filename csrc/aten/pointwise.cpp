@@ -4,31 +4,17 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "pointwise_headers.inc"
 
 namespace rustorch {
 
-int64_t Number::nearest_int(double value) {
-  constexpr double limit = 9.2233720368547748e18;
-  if (std::isnan(value)) {
-    return 0;
-  }
-  if (std::abs(value) >= limit) {
-    return value > 0 ? std::numeric_limits<int64_t>::max() : std::numeric_limits<int64_t>::min();
-  }
-  return static_cast<int64_t>(value);
-}
-
 static void launch_pointwise(Op op, c10::ArrayRef<Operand> operands, at::ScalarType compute,
                              const ScalarArguments& scalars) {
+  const ScalarArguments taken = scalars.of(op, compute);
   c10::SmallVector<int64_t, 5> ints{static_cast<int64_t>(compute)};
-  for (const int64_t scalar : scalars.ints) {
-    ints.push_back(scalar);
-  }
-  launch(op, operands, ints, scalars.floats);
+  ints.append(taken.ints.begin(), taken.ints.end());
+  launch(op, operands, ints, taken.floats);
 }
 
 // The iterator's operands in the row's order: the output, then the call's tensors where they are in

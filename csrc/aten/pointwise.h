@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "aten/fallback.h"
+#include "aten/number.h"
 #include "aten/structured.h"
 #include "bridge.h"
 
@@ -20,38 +21,6 @@ template <class Meta>
 constexpr bool kChecksNumbers = false;
 template <>
 inline constexpr bool kChecksNumbers<at::meta::structured_softshrink> = true;
-
-// A number as both kinds of a launch's scalars.
-struct Number {
-  double as_float;
-  int64_t as_int;
-
-  explicit Number(const at::Scalar& scalar) {
-    if (C10_LIKELY(scalar.isIntegral(/*includeBool=*/true))) {
-      as_int = scalar.toLong();
-      as_float = static_cast<double>(as_int);
-    } else {
-      as_float = scalar.isComplex() ? scalar.toComplexDouble().real() : scalar.toDouble();
-      as_int = nearest_int(as_float);
-    }
-  }
-
- private:
-  // What an integer op given a float takes: the nearest integer that there is.
-  static int64_t nearest_int(double value);
-};
-
-// The scalar arguments of a call, as floats and as integers.
-struct ScalarArguments {
-  c10::SmallVector<double, 4> floats;
-  c10::SmallVector<int64_t, 4> ints;
-
-  void add(const at::Scalar& scalar) {
-    const Number number(scalar);
-    floats.push_back(number.as_float);
-    ints.push_back(number.as_int);
-  }
-};
 
 // Launches `op` over the iterator's operands, output first. `inputs` are the call's own tensors, in
 // the row's order: some metas give the iterator another order (threshold_backward), or add a number
@@ -140,7 +109,8 @@ class DenseLaunch {
     line(operands_[++tensors_], tensor, dtype, 1);
     return true;
   }
-  bool see(const at::Scalar& scalar) { return !scalar.isComplex() && add(Number(scalar)); }
+  // Of a bool, the meta says whether it is legal.
+  bool see(const at::Scalar& scalar) { return !scalar.isComplex() && !scalar.isBoolean() && add(Number(scalar)); }
   bool see(bool flag) { return add(Number(flag)); }
   bool see(int64_t number) { return add(Number(number)); }
   template <class Other>
@@ -149,6 +119,9 @@ class DenseLaunch {
   }
 
   bool add(const Number& number) {
+    if (C10_UNLIKELY(!Number::is_plain(number.as_float, static_cast<at::ScalarType>(ints_[0])))) {
+      return false;
+    }
     floats_[numbers_] = number.as_float;
     ints_[++numbers_] = number.as_int;
     return true;

@@ -14,6 +14,7 @@
 #include <limits>
 
 #include "aten/fallback.h"
+#include "aten/number.h"
 #include "aten/structured.h"
 #include "bridge.h"
 #include "device/generator.h"
@@ -257,11 +258,26 @@ Tensor& random(Tensor& self, MaybeGenerator generator) {
   return random_from_to(self, 0, std::nullopt, std::move(generator));
 }
 
+// Refuses, as the CPU does, a dtype that has not every number below `n`.
+void check_count(int64_t n, const Tensor& out) {
+  const auto check = [&](int64_t most, const char* name) {
+    TORCH_CHECK(n <= most, "n cannot be greater than ", most, " for ", name, " type.");
+  };
+  // Refuses a last number that the dtype cannot hold.
+  const Number last(c10::Scalar(n > 0 ? n - 1 : n), out.scalar_type());
+  switch (out.scalar_type()) {
+    case at::kHalf: return check((int64_t{1} << 11) + 1, "Half");
+    case at::kBFloat16: return check((int64_t{1} << 8) + 1, "BFloat16");
+    case at::kFloat: return check((int64_t{1} << 24) + 1, "Float");
+    case at::kDouble: return check((int64_t{1} << 53) + 1, "Double");
+    case at::kBool: TORCH_CHECK_NOT_IMPLEMENTED(false, "\"randperm\" not implemented for 'Bool'");
+    default: return;
+  }
+}
+
 Tensor& randperm_generator_out(int64_t n, MaybeGenerator generator, Tensor& out) {
   TORCH_CHECK(n >= 0, "n must be non-negative, got", n);
-  AT_DISPATCH_ALL_TYPES_AND3(at::kBool, at::kHalf, at::kBFloat16, out.scalar_type(), "randperm", [&] {
-    c10::Scalar(n).to<scalar_t>();  // Refuses an n that the dtype cannot hold.
-  });
+  check_count(n, out);
   at::native::resize_output(out, {n});
   launch_random(Op::randperm_, {out}, std::move(generator), n, 2);
   return out;

@@ -111,6 +111,11 @@ struct Reduction {
   template <class... Args>
   static void check(Meta& meta, const Args&... args) {
     meta.meta(args...);
+    if constexpr (op == Op::mean_) {
+      // Of a given output.
+      const auto dtype = meta.result().scalar_type();
+      TORCH_CHECK(at::isFloatingType(dtype), "result type Float can't be cast to the desired output type ", dtype);
+    }
   }
 };
 

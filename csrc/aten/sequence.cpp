@@ -26,11 +26,7 @@ int64_t arange_size(const Scalar& start, const Scalar& end, const Scalar& step, 
 }
 
 // Fills `out` as one line, in order, whatever its shape.
-Tensor& write_line(Op op, Tensor& out, std::initializer_list<Scalar> numbers) {
-  ScalarArguments scalars;
-  for (const Scalar& number : numbers) {
-    scalars.add(number);
-  }
+Tensor& write_line(Op op, Tensor& out, const ScalarArguments& scalars) {
   if (out.dim() == 1) {
     launch(op, {out}, scalars.ints, scalars.floats);
     return out;
@@ -40,15 +36,23 @@ Tensor& write_line(Op op, Tensor& out, std::initializer_list<Scalar> numbers) {
   return out.copy_(line.view(out.sizes()));
 }
 
+ScalarArguments start_and_step(const Scalar& start, const Scalar& step) {
+  ScalarArguments scalars;
+  scalars.add(start);
+  scalars.add(step);
+  return scalars;
+}
+
 Tensor& arange_out(const Scalar& start, const Scalar& end, const Scalar& step, Tensor& out) {
   if (!is_native(out.scalar_type())) {
     return call_fallback<at::_ops::arange_start_out>(start, end, step, out);
   }
+  TORCH_CHECK_NOT_IMPLEMENTED(out.scalar_type() != at::kBool, "\"arange_cpu\" not implemented for 'Bool'");
   const int64_t size = arange_size(start, end, step, out.scalar_type());
   if (out.numel() != size) {
     out.resize_({size});
   }
-  return write_line(Op::arange_, out, {start, step});
+  return write_line(Op::arange_, out, start_and_step(start, step));
 }
 
 // Both ends included, by ATen's rule.
@@ -64,7 +68,7 @@ Tensor& range_out(const Scalar& start, const Scalar& end, const Scalar& step, Te
   if (out.numel() != size) {
     out.resize_({size});
   }
-  return write_line(Op::arange_, out, {start, step});
+  return write_line(Op::arange_, out, start_and_step(start, step));
 }
 
 template <class Traits, bool geometric, class... Base>
@@ -76,11 +80,12 @@ Tensor& spaced_out(const Scalar& start, const Scalar& end, int64_t steps, Base..
   if (out.numel() != steps) {
     out.resize_({steps});
   }
-  // An integer result starts and ends at integers, between which it is cut.
-  const auto end_of = [&](const Scalar& number) {
-    return at::isIntegralType(out.scalar_type(), true) ? Scalar(static_cast<double>(number.toLong())) : number;
-  };
-  return write_line(geometric ? Op::logspace_ : Op::linspace_, out, {end_of(start), end_of(end), Scalar(base)...});
+  // Both ends are numbers that the result has.
+  ScalarArguments scalars;
+  scalars.add_in(out.scalar_type(), start);
+  scalars.add_in(out.scalar_type(), end);
+  (scalars.add(base), ...);
+  return write_line(geometric ? Op::logspace_ : Op::linspace_, out, scalars);
 }
 
 Tensor& eye_m_out(int64_t rows, int64_t columns, Tensor& out) {

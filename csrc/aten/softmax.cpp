@@ -17,6 +17,10 @@ using at::Tensor;
 template <class Meta, bool log>
 void forward(Structured<Meta>& meta, const Tensor& self, int64_t dim, bool half_to_float) {
   meta.meta(self, dim, half_to_float);
+  // Of nothing, in any dtype.
+  if (self.numel() == 0) {
+    return;
+  }
   launch(Op::softmax_, {meta.result(), self}, {at::maybe_wrap_dim(dim, self.dim()), log});
 }
 

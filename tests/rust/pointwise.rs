@@ -344,10 +344,14 @@ fn operands_of_other_types_are_cast_to_the_compute_type() {
         run(Op::mul, &[out.view(), ints.view(), floats.view()], &[F32], &[]).unwrap();
         let expected: Vec<f32> = ints.values().iter().zip(floats.values()).map(|(&a, b)| a as f32 * b).collect();
         assert_eq!(out.values(), expected);
-        // bf16 in and out, computed in f32.
+        // bf16 in and out, computed in f32; operands are rounded to bf16.
         let out = Tensor::<half::bf16>::zeros(&sizes).scattered(1);
         run(Op::div, &[out.view(), halves.view(), floats.view()], &[DType::BF16 as i64], &[]).unwrap();
-        let quotients = halves.values().into_iter().zip(floats.values()).map(|(a, b)| a.to_f32() / b);
+        let quotients = halves
+            .values()
+            .into_iter()
+            .zip(floats.values())
+            .map(|(a, b)| a.to_f32() / half::bf16::from_f32(b).to_f32());
         assert_eq!(out.values(), quotients.map(half::bf16::from_f32).collect::<Vec<_>>());
         // A test's bool stored as f32.
         let out = Tensor::<f32>::zeros(&sizes);

@@ -1,5 +1,5 @@
 //! Casts between element types, a block at a time, with PyTorch's rules: float to integer by
-//! truncation through i64, anything but zero to true, f32 to the half types by round-to-even.
+//! truncation, anything but zero to true, f32 to the half types by round-to-even.
 
 use half::{bf16, f16};
 
@@ -15,10 +15,36 @@ pub trait Stored: Copy + Send + Sync + 'static {
     fn from_f32(value: f32) -> Self;
     fn from_f64(value: f64) -> Self;
     fn from_i64(value: i64) -> Self;
+    /// To any other, by the widest type of its kind.
+    fn cast<To: Stored>(self) -> To;
 }
 
-macro_rules! stored_number {
-    ($($type:ident $dtype:ident $through:ty),*) => {$(
+/// Whole numbers that floats are cut to as x86 cuts them: NaN and what does not fit give the lowest.
+trait Whole: Sized {
+    fn of_f32(value: f32) -> Self;
+    fn of_f64(value: f64) -> Self;
+}
+
+macro_rules! whole {
+    ($type:ident: $($name:ident $float:ident),*) => {
+        impl Whole for $type {$(
+            #[inline(always)]
+            fn $name(value: $float) -> Self {
+                const LOWEST: $float = $type::MIN as $float;
+                let fits = value > LOWEST - 1.0 && value < -LOWEST;
+                let inside = if fits { value } else { LOWEST };
+                // SAFETY: a number that fits once its fraction is cut off.
+                unsafe { inside.to_int_unchecked() }
+            }
+        )*}
+    };
+}
+whole!(i32: of_f32 f32, of_f64 f64);
+whole!(i64: of_f32 f32, of_f64 f64);
+
+/// Integers; floats are cut to the type beside them first, as PyTorch does.
+macro_rules! stored_integer {
+    ($($type:ident $dtype:ident $through:ident),*) => {$(
         impl Stored for $type {
             const DTYPE: DType = DType::$dtype;
             #[inline(always)]
@@ -35,20 +61,61 @@ macro_rules! stored_number {
             }
             #[inline(always)]
             fn from_f32(value: f32) -> Self {
-                value as $through as $type
+                $through::of_f32(value) as $type
             }
             #[inline(always)]
             fn from_f64(value: f64) -> Self {
-                value as $through as $type
+                $through::of_f64(value) as $type
             }
             #[inline(always)]
             fn from_i64(value: i64) -> Self {
                 value as $type
             }
+            #[inline(always)]
+            fn cast<To: Stored>(self) -> To {
+                To::from_i64(self as i64)
+            }
         }
     )*};
 }
-stored_number!(u8 U8 i64, i8 I8 i64, i16 I16 i64, i32 I32 i64, i64 I64 i64, f32 F32 f32, f64 F64 f64);
+stored_integer!(u8 U8 i64, i8 I8 i32, i16 I16 i32, i32 I32 i32, i64 I64 i64);
+
+macro_rules! stored_float {
+    ($($type:ident $dtype:ident $cut:ident $from:ident),*) => {$(
+        impl Stored for $type {
+            const DTYPE: DType = DType::$dtype;
+            #[inline(always)]
+            fn to_f32(self) -> f32 {
+                self as f32
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+            #[inline(always)]
+            fn to_i64(self) -> i64 {
+                i64::$cut(self)
+            }
+            #[inline(always)]
+            fn from_f32(value: f32) -> Self {
+                value as $type
+            }
+            #[inline(always)]
+            fn from_f64(value: f64) -> Self {
+                value as $type
+            }
+            #[inline(always)]
+            fn from_i64(value: i64) -> Self {
+                value as $type
+            }
+            #[inline(always)]
+            fn cast<To: Stored>(self) -> To {
+                To::$from(self)
+            }
+        }
+    )*};
+}
+stored_float!(f32 F32 of_f32 from_f32, f64 F64 of_f64 from_f64);
 
 impl Stored for Bool {
     const DTYPE: DType = DType::Bool;
@@ -76,6 +143,10 @@ impl Stored for Bool {
     fn from_i64(value: i64) -> Self {
         Self::new(value != 0)
     }
+    #[inline(always)]
+    fn cast<To: Stored>(self) -> To {
+        To::from_i64(Stored::to_i64(self))
+    }
 }
 
 impl Stored for bf16 {
@@ -90,7 +161,7 @@ impl Stored for bf16 {
     }
     #[inline(always)]
     fn to_i64(self) -> i64 {
-        self.to_f32() as i64
+        i64::of_f32(self.to_f32())
     }
     #[inline(always)]
     fn from_f32(value: f32) -> Self {
@@ -107,6 +178,10 @@ impl Stored for bf16 {
     #[inline(always)]
     fn from_i64(value: i64) -> Self {
         Self::from_f32(value as f32)
+    }
+    #[inline(always)]
+    fn cast<To: Stored>(self) -> To {
+        To::from_f32(self.to_f32())
     }
 }
 
@@ -129,7 +204,7 @@ impl Stored for f16 {
     }
     #[inline(always)]
     fn to_i64(self) -> i64 {
-        self.to_f32() as i64
+        i64::of_f32(self.to_f32())
     }
     #[inline(always)]
     fn from_f32(value: f32) -> Self {
@@ -153,6 +228,10 @@ impl Stored for f16 {
     #[inline(always)]
     fn from_i64(value: i64) -> Self {
         Self::from_f32(value as f32)
+    }
+    #[inline(always)]
+    fn cast<To: Stored>(self) -> To {
+        To::from_f32(self.to_f32())
     }
 }
 
@@ -179,7 +258,7 @@ macro_rules! compute {
         impl Compute for $type {
             #[inline(always)]
             fn load<S: Stored>(value: S) -> Self {
-                <Self as Stored>::from_i64(value.to_i64())
+                value.cast()
             }
             #[inline(always)]
             fn save<S: Stored>(self) -> S {

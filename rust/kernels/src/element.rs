@@ -61,14 +61,17 @@ pub trait Element: Copy + PartialEq + PartialOrd + Send + Sync + 'static {
     fn round_even(self) -> Self {
         self
     }
+    /// The first of two zeros, whatever their signs; so `min`.
     #[inline(always)]
     fn max(self, other: Self) -> Self {
-        if self > other || self.is_nan() { self } else { other }
+        if other > self || other.is_nan() { other } else { self }
     }
     #[inline(always)]
     fn min(self, other: Self) -> Self {
-        if self < other || self.is_nan() { self } else { other }
+        if other < self || other.is_nan() { other } else { self }
     }
+    /// To the power of a number.
+    fn raised(self, exponent: Self) -> Self;
 }
 
 macro_rules! integer {
@@ -110,6 +113,10 @@ macro_rules! integer {
             #[inline(always)]
             fn abs(self) -> Self {
                 integer!($abs self)
+            }
+            #[inline(always)]
+            fn raised(self, exponent: Self) -> Self {
+                Number::pow(self, exponent)
             }
         }
     )*};
@@ -186,6 +193,10 @@ impl Element for Bool {
     #[inline(always)]
     fn abs(self) -> Self {
         self
+    }
+    #[inline(always)]
+    fn raised(self, exponent: Self) -> Self {
+        Self::new(self.get() | !exponent.get())
     }
 }
 
@@ -431,6 +442,17 @@ macro_rules! float {
             #[inline(always)]
             fn abs(self) -> Self {
                 $type::abs(self)
+            }
+            /// Half powers are roots, which differ from powers at minus zero and minus infinity.
+            #[inline(always)]
+            fn raised(self, exponent: Self) -> Self {
+                if exponent == 0.5 {
+                    self.sqrt()
+                } else if exponent == -0.5 {
+                    1.0 / self.sqrt()
+                } else {
+                    Number::pow(self, exponent)
+                }
             }
         }
 

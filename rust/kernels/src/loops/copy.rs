@@ -42,6 +42,44 @@ impl Cast {
     }
 }
 
+impl Cast {
+    /// By way of a half type, to which the values are rounded.
+    pub fn rounded(from: DType, half: DType, to: DType) -> Result<Self> {
+        let run: CastRow = match (half, to) {
+            (DType::F16, DType::F32) => match_stored!(from, From => round_row::<From, half::f16, f32>),
+            (DType::BF16, DType::F32) => match_stored!(from, From => round_row::<From, half::bf16, f32>),
+            (DType::F16, _) => match_stored!(to, To => round_row::<f32, half::f16, To>),
+            (DType::BF16, _) => match_stored!(to, To => round_row::<f32, half::bf16, To>),
+            (other, _) => return Error::dtype(other),
+        };
+        Ok(Self { run })
+    }
+}
+
+/// See [`CastRow`].
+unsafe fn round_row<From: Stored + Through, Half: Stored, To: Stored>(
+    level: Level,
+    count: usize,
+    from: *const u8,
+    from_stride: isize,
+    to: *mut u8,
+    to_stride: isize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        rows(
+            level,
+            count,
+            from.cast::<From>(),
+            from_stride,
+            to.cast::<To>(),
+            to_stride,
+            #[inline(always)]
+            |value| To::from_f32(From::Compute::load(value).save::<Half>().to_f32()),
+        );
+    }
+}
+
 /// See [`CastRow`].
 unsafe fn move_row<T: Copy>(
     level: Level,

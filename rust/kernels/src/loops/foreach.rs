@@ -7,7 +7,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::fallible::reserved;
 use crate::isa;
-use crate::ops::row::{Block, Scalars};
+use crate::ops::row::{Block, Scalars, block_over};
 use crate::ops::{Entry, Expression, Op, Outputs};
 use crate::threads;
 use crate::view::{Attrs, View};
@@ -51,7 +51,7 @@ fn pointwise_lists(
     own: bool,
     attrs: &Attrs<'_>,
 ) -> Result<()> {
-    let block = expression.block(compute.compute());
+    let block = block_over(expression, compute);
     let block = block.filter(|_| compute.is_float() || !expression.divides());
     let Some(block) = block else {
         return Error::dtype(compute);

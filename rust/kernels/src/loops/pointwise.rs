@@ -14,7 +14,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::isa::{self, Level};
 use crate::ops::Expression;
-use crate::ops::row::{Block, INPUTS, Scalars};
+use crate::ops::row::{Block, INPUTS, Scalars, block_over};
 use crate::threads;
 use crate::view::{Attrs, View};
 
@@ -27,7 +27,7 @@ const TASK: usize = 32 * 1024;
 /// compute dtype's code, then the scalars as integers; floats: the scalars as floats.
 pub fn launch(expression: &dyn Expression, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let (compute, scalars) = arguments(attrs)?;
-    let Some(block) = expression.block(compute.compute()) else {
+    let Some(block) = block_over(expression, compute) else {
         return Error::dtype(compute);
     };
     let (output, inputs) = views.split_first().ok_or_else(|| Error::Runtime("no operands".into()))?;
@@ -134,7 +134,9 @@ fn is_lines(block: &Block, views: &[View<'_>]) -> bool {
     let is_line = |view: &View<'_>| view.rank() == 1 && view.size(0) == views[0].size(0);
     let (output, inputs) = (&views[0], &views[1..]);
     let is_dense = |view: &View<'_>, dtype| view.stride(0) == 1 && view.dtype() == dtype;
-    is_line(output)
+    // Those of a half type are rounded on their way.
+    block.half.is_none()
+        && is_line(output)
         && is_dense(output, block.output)
         && inputs.iter().all(|input| is_line(input) && (is_dense(input, block.input) || input.stride(0) == 0))
 }
@@ -192,9 +194,18 @@ fn run_repeated(block: &Block, level: Level, scalars: &Scalars, views: &[View<'_
     Ok(())
 }
 
-/// The type of an operand in a block.
-fn wanted(block: &Block, at: usize) -> DType {
-    if at == 0 { block.output } else { block.input }
+/// The cast between an operand and its block; none where it is of the block's type.
+fn cast_of(block: &Block, at: usize, view: &View<'_>) -> Result<(Cast, bool)> {
+    let wanted = if at == 0 { block.output } else { block.input };
+    let (from, to) = if at == 0 { (wanted, view.dtype()) } else { (view.dtype(), wanted) };
+    let is_one = view.sizes().iter().zip(view.strides()).all(|(&size, &stride)| size == 1 || stride == 0);
+    let is_kept = block.keeps_number && at == 2 && is_one;
+    match block.half {
+        Some(half) if half != view.dtype() && wanted.is_float() && !is_kept => {
+            Ok((Cast::rounded(from, half, to)?, false))
+        }
+        _ => Ok((Cast::new(from, to)?, from == to)),
+    }
 }
 
 /// How each operand reaches a block, with its stride along the rows.
@@ -205,9 +216,8 @@ fn operands<const OPERANDS: usize>(
 ) -> Result<[Operand; OPERANDS]> {
     let mut operands = [None; OPERANDS];
     for (at, view) in views.iter().enumerate() {
-        let wanted = wanted(block, at);
-        let cast = if at == 0 { Cast::new(wanted, view.dtype())? } else { Cast::new(view.dtype(), wanted)? };
-        let dense_rows = view.dtype() == wanted && strides[at] == 1;
+        let (cast, is_same) = cast_of(block, at, view)?;
+        let dense_rows = is_same && strides[at] == 1;
         operands[at] = Some(Operand { data: view.bytes(), size: view.dtype().size(), dense_rows, cast });
     }
     Ok(operands.map(|operand| operand.expect("set above")))

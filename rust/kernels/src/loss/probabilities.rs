@@ -1,4 +1,4 @@
-//! What losses of probabilities demand of their input.
+//! What losses of probabilities demand of their input and target.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,8 +12,9 @@ use crate::view::{Attrs, View};
 /// Elements of a task.
 const TASK: usize = 32 * 1024;
 
-/// `[input]`: refuses an input with an element that is not between 0 and 1, as NaN is not. It writes nothing.
-pub fn expect_probabilities(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
+/// `[input]`, ints `[whether it is the target]`: refuses an element that is not between 0 and 1, as NaN is not. It
+/// writes nothing.
+pub fn expect_probabilities(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let [input] = views else {
         return Err(Error::Runtime(format!("expected 1 operand, got {}", views.len())));
     };
@@ -34,7 +35,8 @@ pub fn expect_probabilities(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()
         }
     }));
     if refused.into_inner() {
-        return Err(Error::Runtime("all elements of input should be between 0 and 1".into()));
+        let name = if attrs.ints.first().is_some_and(|&target| target != 0) { "target" } else { "input" };
+        return Err(Error::Runtime(format!("all elements of {name} should be between 0 and 1")));
     }
     Ok(())
 }

@@ -209,8 +209,8 @@ pub trait Activation: Float {
 
     #[inline(always)]
     fn softshrink(self, lambda: Self) -> Self {
-        // The product keeps NaN.
-        let inside = if self < lambda.neg() { self.add(lambda) } else { self.mul(Self::ZERO) };
+        let inside = if self.is_nan() { self } else { Self::ZERO };
+        let inside = if self < lambda.neg() { self.add(lambda) } else { inside };
         if self > lambda { self.sub(lambda) } else { inside }
     }
 

@@ -105,7 +105,8 @@ pub fn asinh(x: f64) -> f64 {
 
 #[inline(always)]
 pub fn acosh(x: f64) -> f64 {
-    libm::acosh(x)
+    // libm's has values below one as well.
+    if x < 1.0 { f64::NAN } else { libm::acosh(x) }
 }
 
 #[inline(always)]

@@ -192,7 +192,8 @@ pub fn asinh(x: f32) -> f32 {
 
 #[inline(always)]
 pub fn acosh(x: f32) -> f32 {
-    libm::acoshf(x)
+    // libm's has values below one as well.
+    if x < 1.0 { f32::NAN } else { libm::acoshf(x) }
 }
 
 #[inline(always)]
@@ -202,7 +203,8 @@ pub fn atanh(x: f32) -> f32 {
 
 #[inline(always)]
 pub fn erfc(x: f32) -> f32 {
-    libm::erfcf(x)
+    // In f64, of which few digits are lost.
+    libm::erfc(f64::from(x)) as f32
 }
 
 #[inline(always)]

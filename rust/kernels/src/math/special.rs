@@ -137,7 +137,8 @@ fn zeta(x: f64, q: f64) -> f64 {
         // The terms below zero are those of another such series, with the sign of an odd power.
         let part = q - q.floor();
         let sign = if x % 2.0 == 0.0 { 1.0 } else { -1.0 };
-        return zeta(x, part) + sign * zeta(x, 1.0 - part) - sign * zeta(x, 1.0 - q);
+        // The distance to the whole number above, which is exact where it is small.
+        return zeta(x, part) + sign * zeta(x, q.ceil() - q) - sign * zeta(x, 1.0 - q);
     }
     // The first terms, then Euler and Maclaurin's formula for the rest.
     let (mut at, mut term, mut sum) = (q, 0.0, q.powf(-x));
@@ -206,7 +207,13 @@ fn erfinv(y: f64) -> f64 {
         let top = polynomial(tail, &[1.641345311, 3.429567803, -1.624906493, -1.970840454]);
         (top / polynomial(tail, &[1.637067800, 3.543889200, 1.0])).copysign(y)
     };
-    (0..2).fold(guess, |x, _| x - (libm::erf(x) - y) / (FRAC_2_SQRT_PI * (-x * x).exp()))
+    let slope = |x: f64| FRAC_2_SQRT_PI * (-x * x).exp();
+    if magnitude <= 0.7 {
+        return (0..2).fold(guess, |x, _| x - (libm::erf(x) - y) / slope(x));
+    }
+    // By what is missing from one, which `erf` has no digits for.
+    let missing = 1.0 - magnitude;
+    (0..2).fold(guess.abs(), |x, _| x + (libm::erfc(x) - missing) / slope(x)).copysign(y)
 }
 
 fn erfcx(x: f64) -> f64 {
@@ -220,7 +227,22 @@ fn erfcx(x: f64) -> f64 {
     }
     // The asymptotic series of `sqrt(pi) x erfcx(x)`, in `1 / 2x^2`.
     let step = 0.5 / (x * x);
-    let series = polynomial(step, &[10395.0, -945.0, 105.0, -15.0, 3.0, -1.0, 1.0]);
+    const SERIES: [f64; 13] = [
+        316_234_143_225.0,
+        -13_749_310_575.0,
+        654_729_075.0,
+        -34_459_425.0,
+        2_027_025.0,
+        -135_135.0,
+        10_395.0,
+        -945.0,
+        105.0,
+        -15.0,
+        3.0,
+        -1.0,
+        1.0,
+    ];
+    let series = polynomial(step, &SERIES);
     0.5 * FRAC_2_SQRT_PI / x * series
 }
 

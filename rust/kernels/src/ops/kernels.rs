@@ -335,7 +335,7 @@ macro_rules! with_kernels {
         layer_norm = crate::norm::layer_norm, outputs 3, flops normalise;
         /// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, mean, rstd, weight?]`
         layer_norm_backward = crate::norm::layer_norm_backward, outputs 3, flops normalise;
-        /// `[input]`; refuses what is not between 0 and 1, and writes nothing.
+        /// `[input]`, ints `[whether it is the target]`; refuses what is not between 0 and 1, and writes nothing.
         expect_probabilities = crate::loss::expect_probabilities, outputs 0, flops once;
         /// `[output, total_weight, input, target, weight?]`; ints `[reduction, ignored class]`
         nll_loss = crate::loss::nll_loss, outputs 2, flops once;

@@ -82,6 +82,10 @@ pub struct Block {
     pub input: DType,
     /// The type of the result: `input`, or bool for tests.
     pub output: DType,
+    /// The half type, if any, that operands are rounded to before, and the result (not a test's) after.
+    pub half: Option<DType>,
+    /// Of a half type, a second input of one element is not rounded.
+    pub keeps_number: bool,
     /// # Safety
     /// The first `arity` inputs are valid for reading `count` elements of `input`, and the output
     /// for writing `count` elements of `output`. The output may be the same as an input.
@@ -93,6 +97,15 @@ pub trait Expression: Sync {
     fn block(&self, compute: DType) -> Option<Block>;
     /// Whether a zero in an integer second input is refused.
     fn divides(&self) -> bool;
+    /// See [`Block::keeps_number`].
+    fn keeps_number(&self) -> bool;
+}
+
+/// The block loop of an expression over operands of the common dtype `compute`.
+pub fn block_over(expression: &dyn Expression, compute: DType) -> Option<Block> {
+    let block = expression.block(compute.compute())?;
+    let half = (compute != compute.compute()).then_some(compute);
+    Some(Block { half, keeps_number: expression.keeps_number(), ..block })
 }
 
 /// The expression of a row over `T`, as the table's macro writes it, and the loop over a block.
@@ -188,7 +201,8 @@ pub trait Apply<T: Compute, const ARITY: usize>: Sized {
 
 impl Block {
     pub const fn of<A: Apply<T, ARITY>, T: Compute, const ARITY: usize>() -> Self {
-        Self { arity: ARITY, input: T::DTYPE, output: A::Out::DTYPE, run: A::run_block }
+        let (input, output) = (T::DTYPE, A::Out::DTYPE);
+        Self { arity: ARITY, input, output, half: None, keeps_number: false, run: A::run_block }
     }
 }
 
@@ -200,7 +214,7 @@ macro_rules! table {
     (
         pointwise {$(
             $(#[doc = $doc:literal])*
-            $name:ident: $arity:tt($set:tt) $(-> $out:ident)? $([$form:ident: $($aten:literal),*])? $(, $row_flag:ident)? =
+            $name:ident: $arity:tt($set:tt) $(-> $out:ident)? $([$form:ident: $($aten:literal),*])? $(, $row_flag:ident)* =
                 |$($input:ident),+; $scalars:pat_param| $body:expr $(, where $rare:expr => $slow:expr)?;
         )*}
         kernels {$(
@@ -225,7 +239,10 @@ macro_rules! table {
                         table!(@block $set compute Pointwise (table!(@arity $arity)))
                     }
                     fn divides(&self) -> bool {
-                        table!(@divides $($row_flag)?)
+                        table!(@divides $($row_flag)*)
+                    }
+                    fn keeps_number(&self) -> bool {
+                        table!(@keeps_number $($row_flag)*)
                     }
                 }
             })*
@@ -265,7 +282,11 @@ macro_rules! table {
     (@flops (flops $rule:ident) $($rest:tt)*) => { flops::$rule };
     (@flops $other:tt $($rest:tt)*) => { table!(@flops $($rest)*) };
     (@divides) => { false };
-    (@divides divides) => { true };
+    (@divides divides $($rest:ident)*) => { true };
+    (@divides $other:ident $($rest:ident)*) => { table!(@divides $($rest)*) };
+    (@keeps_number) => { false };
+    (@keeps_number keeps_number $($rest:ident)*) => { true };
+    (@keeps_number $other:ident $($rest:ident)*) => { table!(@keeps_number $($rest)*) };
     (@apply $name:ident $arity:tt float ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
         table!(@implement Float $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
     };

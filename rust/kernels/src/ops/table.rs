@@ -4,7 +4,7 @@
 //! A pointwise row:
 //!
 //! ```text
-//! name: arity(types) [-> bool] [form: "aten overloads"] [, divides] =
+//! name: arity(types) [-> bool] [form: "aten overloads"] [, divides] [, keeps_number] =
 //!     |inputs; scalars| expression [, where condition => slow expression];
 //! ```
 //!
@@ -16,6 +16,8 @@
 //!   reached from a C++ function by hand.
 //! - the overloads: functional, in-place (`name_`) and `out` ones, whichever exist.
 //! - `divides`: refuses a zero in an integer second input before anything is written.
+//! - `keeps_number`: of half types, whose operands and results are rounded to them, a second input of one element
+//!   is not.
 //! - `where`: for inputs outside of what the branch-free expression is right for.
 //! - `scalars`: the overload's `Scalar`, `float` and `bool` arguments (in order) as `[T; 4]`.
 //!
@@ -38,15 +40,15 @@ with_kernels! {
         add: binary(all) [structured: "add.Tensor", "add_.Tensor", "add.out"] = |a, b; s| a.add(s[0].mul(b));
         /// self - alpha * other
         sub: binary(numeric) [structured: "sub.Tensor", "sub_.Tensor", "sub.out"] = |a, b; s| a.sub(s[0].mul(b));
-        mul: binary(all) [structured: "mul.Tensor", "mul_.Tensor", "mul.out"] = |a, b; _| a.mul(b);
-        div: binary(float) [structured: "div.Tensor", "div_.Tensor", "div.out"] = |a, b; _| a.div(b);
+        mul: binary(all) [structured: "mul.Tensor", "mul_.Tensor", "mul.out"], keeps_number = |a, b; _| a.mul(b);
+        div: binary(float) [structured: "div.Tensor", "div_.Tensor", "div.out"], keeps_number = |a, b; _| a.div(b);
         // By a number, for lists of tensors.
         add_scalar: unary(numeric) = |x; s| x.add(s[0]);
         sub_scalar: unary(numeric) = |x; s| x.sub(s[0]);
         mul_scalar: unary(numeric) = |x; s| x.mul(s[0]);
         div_scalar: unary(float) = |x; s| x.div(s[0]);
-        div_floor: binary(numeric), divides = |a, b; _| a.div_floor(b);
-        div_trunc: binary(numeric), divides = |a, b; _| a.div_trunc(b);
+        div_floor: binary(numeric), divides, keeps_number = |a, b; _| a.div_floor(b);
+        div_trunc: binary(numeric), divides, keeps_number = |a, b; _| a.div_trunc(b);
         /// The result has the divisor's sign, as Python's `%`.
         remainder: binary(numeric) [structured:
             "remainder.Tensor", "remainder_.Tensor", "remainder.Tensor_out"], divides =
@@ -56,8 +58,8 @@ with_kernels! {
             |a, b; _| a.fmod(b);
         pow: binary(numeric) [structured: "pow.Tensor_Tensor", "pow_.Tensor", "pow.Tensor_Tensor_out"] =
             |a, b; _| a.pow(b);
-        pow_scalar: unary(numeric) [structured: "pow.Tensor_Scalar", "pow_.Scalar", "pow.Tensor_Scalar_out"] =
-            |x; s| x.pow(s[0]);
+        pow_scalar: unary(all) [structured: "pow.Tensor_Scalar", "pow_.Scalar", "pow.Tensor_Scalar_out"] =
+            |x; s| x.raised(s[0]);
         maximum: binary(all) [structured: "maximum", "maximum.out"] = |a, b; _| a.max(b);
         minimum: binary(all) [structured: "minimum", "minimum.out"] = |a, b; _| a.min(b);
         fmax: binary(all) [structured: "fmax", "fmax.out"] = |a, b; _| if a.is_nan() || b > a { b } else { a };

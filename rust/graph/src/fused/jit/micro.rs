@@ -329,24 +329,25 @@ impl Code {
         self.two(Binary::Xor, magnitude, sign)
     }
 
-    /// `Element::max`: `a` where it is greater or NaN, else `b`.
+    /// `Element::max`: `b` where it is greater or NaN, else `a`.
     pub fn max(&mut self, a: Id, b: Id) -> Id {
         self.pick(Binary::Max, a, b)
     }
 
-    /// `Element::min`: `a` where it is less or NaN, else `b`.
+    /// `Element::min`: `b` where it is less or NaN, else `a`.
     pub fn min(&mut self, a: Id, b: Id) -> Id {
         self.pick(Binary::Min, a, b)
     }
 
     fn pick(&mut self, op: Binary, a: Id, b: Id) -> Id {
-        // The instruction gives its second operand for NaN and for equal zeros: right, but where the first is NaN.
-        let better = self.two(op, a, b);
-        if matches!(self.ops[a], Op::Constant(bits) if !f32::from_bits(bits).is_nan()) {
+        // The instruction gives its second operand for NaN and for equal zeros: right with
+        // `a` as the second, but where `b` is NaN.
+        let better = self.two(op, b, a);
+        if matches!(self.ops[b], Op::Constant(bits) if !f32::from_bits(bits).is_nan()) {
             return better;
         }
-        let nan = self.test(Compare::Unordered, a, a);
-        self.select(nan, a, better)
+        let nan = self.test(Compare::Unordered, b, b);
+        self.select(nan, b, better)
     }
 
     /// To the nearest number that a half type has, and to even between two.

@@ -58,10 +58,18 @@ impl Builder {
         let made = match member.expression {
             Expression::Copy => inputs[0],
             Expression::Apply { row, compute, block, scalars } => {
-                let inputs = inputs.iter().map(|&input| self.cast(input, block.input)).collect();
+                let is_one = |input: &Access| {
+                    member.sizes.iter().zip(&input.strides).all(|(&size, &stride)| size == 1 || stride == 0)
+                };
+                let inputs = inputs.iter().enumerate().map(|(at, &input)| {
+                    let is_kept = block.keeps_number && at == 1 && is_one(&member.inputs[at]);
+                    let rounded = block.half.filter(|_| !is_kept).map_or(input, |half| self.cast(input, half));
+                    self.cast(rounded, block.input)
+                });
+                let inputs = inputs.collect();
                 let to = self.value(block.output);
                 self.steps.push(Step::Apply { row, compute, scalars, inputs, to });
-                to
+                block.half.filter(|_| block.output.is_float()).map_or(to, |half| self.cast(to, half))
             }
         };
         let output = member.output.over(&member.sizes, sizes);

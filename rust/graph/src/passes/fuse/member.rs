@@ -2,7 +2,7 @@
 
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::loops::pointwise;
-use rustorch_kernels::ops::row::{Block, Scalars};
+use rustorch_kernels::ops::row::{Block, Scalars, block_over};
 use rustorch_kernels::ops::{Entry, Op, Row};
 use rustorch_kernels::view::Attrs;
 
@@ -44,8 +44,8 @@ impl Member {
             Entry::Pointwise(expression) => {
                 let attrs = Attrs { ints: &instruction.ints, floats: &instruction.floats };
                 let (compute, scalars) = pointwise::arguments(&attrs).ok()?;
+                let block = block_over(expression, compute)?;
                 let compute = compute.compute();
-                let block = expression.block(compute)?;
                 if block.arity != inputs.len() || (expression.divides() && !compute.is_float()) {
                     return None;
                 }
