@@ -229,3 +229,10 @@ def test_nothing_is_written_when_an_index_is_refused():
     with pytest.raises(IndexError, match="index 5 is out of bounds for dimension 0 with size 3"):
         x[on_device(torch.tensor([0, 5]))] = 1.0
     assert_same(x, before)
+
+
+@pytest.mark.parametrize(("size", "dim"), [((0,), 0), ((3, 0), 1), ((0, 3), 0)])
+def test_filling_along_nothing(size, dim):
+    check(lambda x: x.index_fill(dim, torch.tensor([], dtype=torch.long, device=x.device), 1), torch.zeros(size))
+    for at in (0, 2):
+        check_error(lambda x, at=at: x.index_fill(dim, torch.tensor([at], device=x.device), 1), torch.zeros(size))

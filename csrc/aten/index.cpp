@@ -245,6 +245,9 @@ Tensor& index_fill_scalar(Tensor& self, int64_t dim, const Tensor& index, const 
   }
   refuse_overlap(self, index);
   dim = wrapped(dim, self);
+  // Of nothing, the CPU refuses what it cannot make one element of.
+  TORCH_CHECK(index.numel() == 0 || self.dim() == 0 || self.size(dim) > 0,
+              "index_fill_(): nothing to fill along dimension ", dim, " of size 0");
   if (index.numel() > 0) {
     launch_fill(Op::index_fill_, self, dim, index, value);
   }
