@@ -193,6 +193,63 @@ fn a_replaced_file_keeps_its_permissions_and_a_link_stays() {
 }
 
 #[test]
+fn a_link_whose_file_is_not_there_yet_makes_it_and_links_in_a_circle_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("sub")).unwrap();
+    symlink("sub/second", at("first")).unwrap();
+    symlink("file", at("sub/second")).unwrap();
+    write(&at("first"), "", &[], None).unwrap();
+    assert!(fs::symlink_metadata(at("sub/file")).unwrap().is_file());
+    for link in ["first", "sub/second"] {
+        assert!(fs::symlink_metadata(at(link)).unwrap().is_symlink(), "{link} was replaced");
+    }
+    symlink("round", at("a")).unwrap();
+    symlink("a", at("round")).unwrap();
+    symlink("no folder/file", at("lost")).unwrap();
+    for refused in ["a", "lost"] {
+        assert!(matches!(write(&at(refused), "", &[], None), Err(Error::Io { .. })));
+        assert!(fs::symlink_metadata(at(refused)).unwrap().is_symlink(), "{refused} was replaced");
+    }
+}
+
+#[test]
+fn a_pipe_is_written_into_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, link, file) = (folder.path().join("pipe"), folder.path().join("link"), folder.path().join("file"));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    symlink(&pipe, &link).unwrap();
+    let samples = write_samples(&file, Some("{}"));
+    for path in [&pipe, &link] {
+        let read = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read(pipe).unwrap()
+        });
+        write_samples(path, Some("{}"));
+        assert_eq!(read.join().unwrap(), fs::read(&file).unwrap());
+        assert!(!fs::metadata(&pipe).unwrap().is_file(), "the pipe was replaced");
+    }
+    assert!(!samples.is_empty());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "a partial file was left");
+}
+
+#[test]
+fn names_as_long_as_a_file_may_have_are_written_and_a_zero_byte_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["x".repeat(255), "x".repeat(250), "\u{e9}".repeat(127)] {
+        let path = folder.path().join(&name);
+        write(&path, "", &[], None).unwrap();
+        write(&path, "", &[], None).unwrap();
+        assert!(Checkpoint::open(&path).is_ok());
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    assert!(matches!(write(&folder.path().join("x".repeat(256)), "", &[], None), Err(Error::Io { .. })));
+    let cut = folder.path().join("a\0b");
+    assert!(matches!(write(&cut, "", &[], None), Err(Error::Value(_))));
+    assert!(matches!(Checkpoint::open(&cut), Err(Error::Value(_))));
+}
+
+#[test]
 fn what_a_killed_writer_left_is_removed_and_a_living_ones_file_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");

@@ -8,6 +8,7 @@
 #[cfg(not(target_endian = "little"))]
 compile_error!("safetensors files are little-endian, and tensors are read and written as they lie");
 
+mod destination;
 mod dtype;
 mod error;
 mod header;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::destination;
 use crate::error::{Error, Result};
 use crate::header::{Entry, MOST_HEADER_BYTES};
 use crate::metadata::Version;
@@ -30,6 +31,7 @@ impl Checkpoint {
     /// Opens a safetensors file, ours or another's; an index of several (`*.index.json`); or a folder
     /// that holds `model.safetensors` or `model.safetensors.index.json`.
     pub fn open(path: &Path) -> Result<Self> {
+        destination::check(path)?;
         if path.is_dir() {
             let index = path.join(INDEX);
             return Self::open(&if index.exists() { index } else { path.join(SINGLE) });

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use crate::destination::{self, Destination};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::header::{Entry, Header, MOST_HEADER_BYTES, tensor_bytes};
@@ -33,7 +34,8 @@ pub struct Tensor<'a> {
 /// when the process is killed or the machine stops; when this returns, it is the new one for good.
 ///
 /// `state` is the caller's text, given back as it is. A file that is replaced keeps its permissions;
-/// a symbolic link stays, and the file that it names is replaced.
+/// a symbolic link stays, and the file that it names is replaced or made. What is no regular file, a pipe
+/// or a device, is never replaced: the bytes are written into it, one after another.
 ///
 /// ```
 /// use rustorch_checkpoint::{Checkpoint, Dtype, Tensor, write};
@@ -50,20 +52,22 @@ pub struct Tensor<'a> {
 /// ```
 pub fn write(path: &Path, writer: &str, tensors: &[Tensor<'_>], state: Option<&str>) -> Result<()> {
     let (mut header, order) = header(writer, tensors, state)?;
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let path = match destination::of(path)? {
+        Destination::File(path) => path,
+        Destination::Stream(mut stream) => {
+            return pour(&mut stream, &mut header, &order, tensors).map_err(Error::io(path));
+        }
+    };
     let name = path.file_name().ok_or_else(|| Error::Value(format!("{} names no file", path.display())))?;
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder.to_path_buf(),
         _ => PathBuf::from("."),
     };
-    let prefix = format!(".{}.", name.to_string_lossy());
+    let prefix = destination::partial_prefix(&name.to_string_lossy());
     remove_abandoned(&folder, &prefix);
 
     let mut file = partial(&folder, &prefix).map_err(Error::io(&path))?;
     if let Ok(old) = fs::metadata(&path) {
-        if old.is_dir() {
-            return Err(Error::io(&path)(std::io::ErrorKind::IsADirectory.into()));
-        }
         file.as_file().set_permissions(old.permissions()).map_err(Error::io(&path))?;
     }
     fill(&mut file, &mut header, &order, tensors).map_err(Error::io(&path))?;
@@ -158,6 +162,15 @@ fn fill(file: &mut NamedTempFile, header: &mut Header, order: &[usize], tensors:
     file.seek(SeekFrom::Start(0))?;
     file.as_file_mut().write_all(&header.render()?)?;
     file.as_file().sync_all()
+}
+
+/// Writes from the first byte to the last, for what cannot go back: hashes everything before.
+fn pour(stream: &mut File, header: &mut Header, order: &[usize], tensors: &[Tensor<'_>]) -> std::io::Result<()> {
+    for (entry, &tensor) in header.entries.iter_mut().zip(order) {
+        entry.crc32 = Some(crc32fast::hash(tensors[tensor].data));
+    }
+    stream.write_all(&header.render()?)?;
+    order.iter().try_for_each(|&tensor| stream.write_all(tensors[tensor].data))
 }
 
 /// Removes what writers of the same file left behind when they were killed: partial files that no
