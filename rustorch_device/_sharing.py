@@ -33,6 +33,8 @@ def _on_host(storage: torch.UntypedStorage) -> torch.Tensor:
 def _dlpack(of_torch: Callable[..., Any], self: torch.Tensor, **options: Any) -> Any:
     wanted = options.get("dl_device")
     if not _is_ours(self) or (wanted is not None and wanted[0] == DLDeviceType.kDLExtDev):
+        if _is_ours(self):
+            _C.check_storage(self)
         return of_torch(self, **options)
     # Autograd and lazy conjugates cannot be exported: PyTorch's own method refuses them.
     return of_torch(_C.alias(self.detach(), lasting=True).requires_grad_(self.requires_grad), **options)

@@ -1,6 +1,9 @@
 """Training that is saved and loaded goes on as if it had not stopped, bit for bit."""
 
+import os
 import random
+import stat
+import tty
 
 import numpy
 import pytest
@@ -406,3 +409,52 @@ def test_files_of_every_version(tmp_path):
     rustorch_device.load("tests/golden/version_0.safetensors", model=plain)
     assert torch.equal(plain.weight, torch.arange(6.0).view(2, 3))
     assert plain.bias.tolist() == [1.5, -2.0, 0.25]
+
+
+def test_an_expanded_parameter_takes_what_fits_it_and_nothing_else(tmp_path):
+    class Scale(nn.Module):
+        def __init__(self, values: torch.Tensor) -> None:
+            super().__init__()
+            self.first = nn.Parameter(torch.zeros(3))
+            self.scale = nn.Parameter(values)
+
+    for device in DEVICES:
+        saved = Scale(torch.tensor([[1.0], [float("nan")]], device=device).expand(2, 4))
+        saved.first.data.fill_(7)
+        rustorch_device.save(tmp_path / "x", model=saved)
+        model = Scale(torch.zeros(2, 1, device=device).expand(2, 4))
+        rustorch_device.load(tmp_path / "x", model=model)
+        torch.testing.assert_close(model.scale, saved.scale, rtol=0, atol=0, equal_nan=True)
+        assert model.scale.stride() == (1, 0)
+
+        model = Scale(torch.zeros(4, device=device).expand(2, 4))
+        for strict, mmap in ((True, False), (False, False)):
+            with pytest.raises(CheckpointError, match="scale share memory"):
+                rustorch_device.load(tmp_path / "x", model=model, strict=strict, mmap=mmap)
+            assert model.first.tolist() == [0, 0, 0] and model.scale.sum() == 0
+
+
+def test_meta_tensors_are_refused(tmp_path):
+    rustorch_device.save(tmp_path / "x", model=nn.Linear(2, 2))
+    for mmap in (False, True):
+        with pytest.raises(CheckpointError, match="meta tensor"):
+            rustorch_device.load(tmp_path / "x", model=nn.Linear(2, 2, device="meta"), mmap=mmap)
+
+
+def test_a_path_with_a_zero_byte_is_a_value_error(tmp_path):
+    with pytest.raises(ValueError, match="zero byte"):
+        rustorch_device.save_tensors(f"{tmp_path}/a\0b", {})
+    with pytest.raises(ValueError, match="zero byte"):
+        rustorch_device.load_tensors(f"{tmp_path}/a\0b")
+
+
+def test_a_terminal_is_written_into_and_stays(tmp_path):
+    main, terminal = os.openpty()
+    name = os.ttyname(terminal)
+    tty.setraw(terminal)
+    rustorch_device.save_tensors(name, {"x": torch.ones(2)})
+    assert stat.S_ISCHR(os.stat(name).st_mode)
+    written = os.read(main, 4096)
+    rustorch_device.save_tensors(tmp_path / "x", {"x": torch.ones(2)})
+    assert written == (tmp_path / "x").read_bytes()
+    os.close(main), os.close(terminal)

@@ -25,7 +25,9 @@ def test_the_device_has_its_names():
     assert properties.total_memory > 0 and properties.simd_level in ("scalar", "avx2", "avx512")
     with torch.rustorch.device(0), torch.rustorch.device_of(torch.zeros(1, device="rustorch")):
         assert torch.rustorch.current_device() == 0
-    assert "supported_dtypes" in torch.accelerator.get_device_capability()
+    dtypes = torch.accelerator.get_device_capability()["supported_dtypes"]
+    assert {torch.float32, torch.bfloat16, torch.int64, torch.uint16, torch.complex64, torch.float8_e4m3fn} <= dtypes
+    assert not {torch.quint8, torch.qint32, torch.int3, torch.bits8} & dtypes
     torch.rustorch.set_device("rustorch:0")
     torch.rustorch.synchronize()
     torch.accelerator.synchronize()
@@ -37,6 +39,10 @@ def test_there_is_one_device(wrong):
         torch.rustorch.set_device(wrong)
     with pytest.raises(RuntimeError, match="one device"):
         torch.zeros(1, device=torch.device("rustorch", 1))
+    with pytest.raises(RuntimeError, match="one device"):
+        torch.accelerator.current_stream(4)
+    with pytest.raises(RuntimeError, match="one device"):
+        torch.accelerator.get_device_capability(4)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3, 4)])

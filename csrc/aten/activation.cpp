@@ -7,6 +7,7 @@
 #include <ATen/ops/mul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/where.h>
+#include <c10/util/safe_numerics.h>
 #include <torch/library.h>
 
 #include "aten/forms.h"
@@ -88,7 +89,7 @@ Tensor rrelu(const Tensor& self, Tensor& noise, const Scalar& lower, const Scala
   }
   const Tensor slopes = at::empty_like(noise).uniform_(low, high, std::move(generator));
   noise.copy_(at::where(self.le(0), slopes, 1.0));
-  return at::mul(self, noise);
+  return at::mul(self, noise).contiguous();
 }
 
 Tensor& rrelu_out(const Tensor& self, Tensor& noise, const Scalar& lower, const Scalar& upper, bool training,
@@ -103,9 +104,15 @@ Tensor& rrelu_in_place(Tensor& self, Tensor& noise, const Scalar& lower, const S
   return self.copy_(rrelu(self, noise, lower, upper, training, std::move(generator)));
 }
 
-// A fresh tensor of `sizes` from a view of another order.
-Tensor arranged(const Tensor& view, at::IntArrayRef sizes) {
-  return view.clone(at::MemoryFormat::Contiguous).view(sizes);
+// A fresh tensor, with channels last where `self` has them so.
+Tensor empty_as(const Tensor& self, at::IntArrayRef sizes) {
+  return at::empty(sizes, self.options(), self.suggest_memory_format());
+}
+
+int64_t product(int64_t a, int64_t b) {
+  int64_t result = 0;
+  TORCH_CHECK_VALUE(!c10::mul_overflows(a, b, &result), "the product of ", a, " and ", b, " is too large for a size");
+  return result;
 }
 
 Tensor channel_shuffle(const Tensor& self, c10::SymInt groups_) {
@@ -115,7 +122,7 @@ Tensor channel_shuffle(const Tensor& self, c10::SymInt groups_) {
   TORCH_CHECK(self.size(1) % groups == 0, "Number of channels must be divisible by groups. Got ", self.size(1),
               " channels and ", groups, " groups.");
   const Tensor split = self.unflatten(1, {groups, self.size(1) / groups});
-  const Tensor out = at::empty_like(self);
+  const Tensor out = empty_as(self, self.sizes());
   out.unflatten(1, {self.size(1) / groups, groups}).copy_(split.transpose(1, 2));
   return out;
 }
@@ -125,18 +132,23 @@ Tensor pixel_shuffle(const Tensor& self, int64_t factor) {
               self.dim(), " dimension(s)");
   TORCH_CHECK(factor > 0, "pixel_shuffle expects a positive upscale_factor, but got ", factor);
   const int64_t channels = self.size(-3);
-  TORCH_CHECK(channels % (factor * factor) == 0,
+  const int64_t square = product(factor, factor);
+  TORCH_CHECK(channels % square == 0,
               "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, "
               "but input.size(-3)=",
-              channels, " is not divisible by ", factor * factor);
+              channels, " is not divisible by ", square);
   const int64_t dim = self.dim() - 3;
   at::DimVector sizes(self.sizes());
-  sizes[dim] = channels / (factor * factor);
-  sizes[dim + 1] *= factor;
-  sizes[dim + 2] *= factor;
+  sizes[dim] = channels / square;
+  sizes[dim + 1] = product(sizes[dim + 1], factor);
+  sizes[dim + 2] = product(sizes[dim + 2], factor);
+  const Tensor out = empty_as(self, sizes);
   // (channels, factor, factor, height, width), then each factor beside its dimension.
   const Tensor split = self.unflatten(dim, {sizes[dim], factor, factor});
-  return arranged(split.movedim({dim + 1, dim + 2}, {dim + 2, dim + 4}), sizes);
+  out.unflatten(dim + 2, {self.size(-1), factor})
+      .unflatten(dim + 1, {self.size(-2), factor})
+      .copy_(split.movedim({dim + 1, dim + 2}, {dim + 2, dim + 4}));
+  return out;
 }
 
 Tensor pixel_unshuffle(const Tensor& self, int64_t factor) {
@@ -151,11 +163,13 @@ Tensor pixel_unshuffle(const Tensor& self, int64_t factor) {
               " is not divisible by ", factor);
   const int64_t dim = self.dim() - 3;
   at::DimVector sizes(self.sizes());
-  sizes[dim] *= factor * factor;
+  sizes[dim] = product(sizes[dim], product(factor, factor));
   sizes[dim + 1] /= factor;
   sizes[dim + 2] /= factor;
   const Tensor split = self.unflatten(dim + 2, {sizes[dim + 2], factor}).unflatten(dim + 1, {sizes[dim + 1], factor});
-  return arranged(split.movedim({dim + 2, dim + 4}, {dim + 1, dim + 2}), sizes);
+  const Tensor out = empty_as(self, sizes);
+  out.unflatten(dim, {self.size(-3), factor, factor}).copy_(split.movedim({dim + 2, dim + 4}, {dim + 1, dim + 2}));
+  return out;
 }
 
 }  // namespace

@@ -3,12 +3,19 @@
 #include <ATen/native/IndexingUtils.h>
 #include <ATen/native/TypeProperties.h>
 #include <ATen/ops/_index_put_impl_ops.h>
+#include <ATen/ops/any.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/masked_fill_ops.h>
 #include <ATen/ops/nonzero_ops.h>
+#include <ATen/ops/where.h>
 #include <ATen/ops/where_ops.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
+#include "aten/expanded.h"
 #include "aten/fallback.h"
+#include "aten/layout.h"
 #include "aten/overlap.h"
 #include "aten/pointwise.h"
 #include "aten/structured.h"
@@ -45,8 +52,16 @@ Tensor& nonzero_out(const Tensor& self, Tensor& out) {
 }
 
 Tensor nonzero(const Tensor& self) {
-  Tensor out = empty_dense({0}, at::kLong);
-  return nonzero_out(self, out);
+  if (!is_native(self.scalar_type())) {
+    return call_fallback<at::_ops::nonzero>(self);
+  }
+  // As the CPU's: the places along a dimension lie side by side.
+  const int64_t count = count_true(self);
+  const Tensor out = at::empty_strided({count, self.dim()}, {1, count}, self.options().dtype(at::kLong));
+  if (out.numel() > 0) {
+    launch(Op::nonzero_, {out, self}, {0});
+  }
+  return out;
 }
 
 Tensor& masked_select_out(const Tensor& self, const Tensor& mask, Tensor& out) {
@@ -71,6 +86,9 @@ Tensor masked_select(const Tensor& self, const Tensor& mask) {
 struct Prepared {
   std::vector<Tensor> indices;
   c10::DimVector sizes;
+  // Where in the result's sizes those of the broadcast indices are, and how many.
+  int64_t place = 0;
+  int64_t broadcast_rank = 0;
 
   Prepared(const Tensor& self, const Indices& given) {
     at::native::checkIndexTensorTypes(given, /*allow_int=*/true);
@@ -92,7 +110,8 @@ struct Prepared {
       last = dim;
       include(broadcast, indices[dim].sizes());
     }
-    const int64_t place = neighbours && first > 0 ? first : 0;
+    place = neighbours && first > 0 ? first : 0;
+    broadcast_rank = static_cast<int64_t>(broadcast.size());
     for (int64_t dim = 0; dim < self.dim(); ++dim) {
       const bool indexed = dim < static_cast<int64_t>(indices.size()) && indices[dim].defined();
       if (!indexed) {
@@ -100,6 +119,33 @@ struct Prepared {
       }
     }
     sizes.insert(sizes.begin() + place, broadcast.begin(), broadcast.end());
+  }
+
+  // As the CPU's iterator lays it out: over `self` with the indices' dimensions in place of those that are indexed.
+  Tensor empty_result(const Tensor& self) const {
+    const auto is_dense = [](const Tensor& tensor) { return !tensor.defined() || tensor.is_contiguous(); };
+    if (is_dense(self) && std::all_of(indices.begin(), indices.end(), is_dense)) {
+      return empty_dense(sizes, self.scalar_type());
+    }
+    const int64_t rest = static_cast<int64_t>(sizes.size()) - broadcast_rank;
+    at::DimVector strides;
+    for (int64_t dim = 0; dim < self.dim(); ++dim) {
+      if (dim >= static_cast<int64_t>(indices.size()) || !indices[dim].defined()) {
+        strides.push_back(self.stride(dim));
+      }
+    }
+    strides.insert(strides.begin() + place, broadcast_rank, 0);
+    // Only sizes and strides count; the iterator reads no element.
+    std::vector<Tensor> inputs{self.as_strided(sizes, strides)};
+    for (const Tensor& index : indices) {
+      if (index.defined()) {
+        at::DimVector shape(place, 1);
+        shape.append(index.sizes().begin(), index.sizes().end());
+        shape.append(rest - place, 1);
+        inputs.push_back(index.reshape(shape));
+      }
+    }
+    return empty_of(inputs, self.scalar_type());
   }
 
   std::vector<Operand> operands(std::initializer_list<Operand> first) const {
@@ -161,8 +207,12 @@ Tensor& index_out(const Tensor& self, const Indices& indices, Tensor& out) {
 }
 
 Tensor index(const Tensor& self, const Indices& indices) {
-  Tensor out = empty_dense({0}, self.scalar_type());
-  return index_out(self, indices, out);
+  const Prepared prepared(self, indices);
+  const Tensor out = prepared.empty_result(self);
+  if (out.numel() > 0) {
+    launch(Op::index_, prepared.operands({Operand::bits(out), Operand::bits(self)}));
+  }
+  return out;
 }
 
 // A launch of a pointwise row over operands that were expanded to one shape; `compute` leads the
@@ -199,6 +249,32 @@ bool put_where(const Tensor& self, const Indices& indices, const Tensor& value) 
   return true;
 }
 
+bool is_of_masks(const Indices& indices) {
+  return std::all_of(indices.begin(), indices.end(), [](const std::optional<Tensor>& index) {
+    return !index.has_value() || !index->defined() || index->scalar_type() == at::kBool ||
+           index->scalar_type() == at::kByte;
+  });
+}
+
+// An assignment to an expanded tensor: to a dense one first, then what each element got, together or at last.
+void put_expanded(const Tensor& self, const Indices& indices, const Tensor& value, bool accumulate) {
+  c10::List<std::optional<Tensor>> list(indices);
+  const auto repeated = repeated_dims(self);
+  Tensor target = once(self);
+  if (accumulate) {
+    const Tensor added = at::zeros(self.sizes(), self.options()).index_put_(list, value, /*accumulate=*/true);
+    target.add_(added.sum(repeated, /*keepdim=*/true, self.scalar_type()));
+    return;
+  }
+  const Prepared prepared(self, indices);
+  const Tensor values = value.expand(prepared.sizes).reshape(-1);
+  const auto longs = self.options().dtype(at::kLong);
+  const Tensor places = at::arange(values.numel(), longs).reshape(prepared.sizes);
+  const Tensor last = at::full(self.sizes(), -1, longs).index_put_(list, places).amax(repeated, /*keepdim=*/true);
+  const Tensor got = values.index_select(0, last.clamp_min(0).reshape(-1)).reshape(last.sizes());
+  target.copy_(at::where(last.ge(0), got, target));
+}
+
 Tensor& index_put_impl(Tensor& self, const Indices& indices, const Tensor& given, bool accumulate, bool unsafe) {
   TORCH_CHECK_INDEX(static_cast<int64_t>(indices.size()) <= self.dim(), "too many indices for tensor of dimension ",
                     self.dim(), " (got ", indices.size(), ")");
@@ -212,7 +288,11 @@ Tensor& index_put_impl(Tensor& self, const Indices& indices, const Tensor& given
   if (accumulate && !is_native(self.scalar_type())) {
     return call_fallback<at::_ops::_index_put_impl_>(self, indices, given, accumulate, unsafe);
   }
-  const Tensor value = given.device() != self.device() && given.dim() == 0 ? given.to(self.device()) : given;
+  Tensor value = given.device() != self.device() && given.dim() == 0 ? given.to(self.device()) : given;
+  if (!accumulate && value.numel() == 1 && is_alias(self, value) && is_of_masks(indices)) {
+    // `x[x > 1] = x[0]` reads its number before it writes.
+    value = value.clone();
+  }
   refuse_overlap(self, value);
   if (!accumulate && !indices.empty() && put_where(self, indices, value)) {
     return self;
@@ -221,6 +301,10 @@ Tensor& index_put_impl(Tensor& self, const Indices& indices, const Tensor& given
   TORCH_CHECK(at::is_expandable_to(value.sizes(), prepared.sizes), "shape mismatch: value tensor of shape ",
               value.sizes(), " cannot be broadcast to indexing result of shape ", at::IntArrayRef(prepared.sizes));
   if (c10::multiply_integers(prepared.sizes) == 0) {
+    return self;
+  }
+  if (!repeated_dims(self).empty()) {
+    put_expanded(self, indices, value, accumulate);
     return self;
   }
   const auto operand = [&](const Tensor& tensor) { return accumulate ? Operand(tensor) : Operand::bits(tensor); };
@@ -242,7 +326,10 @@ Tensor& masked_fill_scalar(Tensor& self, const Tensor& mask, const Scalar& value
   }
   refuse_partial_overlap(self, mask);
   const auto expanded = at::expand_inplace(self, mask, "masked_fill_");
-  launch_expanded(Op::masked_fill_, {self, self, *expanded}, self.scalar_type(), scalars);
+  const auto repeated = repeated_dims(self);
+  const Tensor any = repeated.empty() ? *expanded : at::any(*expanded, repeated, /*keepdim=*/true);
+  const Tensor target = once(self);
+  launch_expanded(Op::masked_fill_, {target, target, any}, self.scalar_type(), scalars);
   return self;
 }
 
@@ -296,7 +383,12 @@ Tensor& where_out(const Tensor& condition, const Tensor& self, const Tensor& oth
 
 Tensor where(const Tensor& condition, const Tensor& self, const Tensor& other) {
   const auto device = self.is_cpu() ? (other.is_cpu() ? condition.device() : other.device()) : self.device();
-  Tensor out = at::empty({0}, self.options().dtype(at::native::result_type(self, other)).device(device));
+  const auto dtype = at::native::result_type(self, other);
+  Tensor out = at::empty({0}, self.options().dtype(dtype).device(device));
+  const bool is_last = !condition.is_contiguous() && condition.sizes() == self.sizes() && self.sizes() == other.sizes();
+  if (is_last) {
+    out = empty_of({condition, self, other}, dtype);
+  }
   return where_out(condition, self, other, out);
 }
 

@@ -184,6 +184,13 @@ std::tuple<Tensor, Tensor, Tensor> cpu_attention_backward(const Tensor& grad, co
 // and a softmax, which broadcasts, and raises what PyTorch raises.
 int64_t choose(const Tensor& query, const Tensor& key, const Tensor& value, const OptionalTensor& mask,
                double /*dropout*/, bool is_causal, std::optional<double> /*scale*/, bool enable_gqa) {
+  // vmap batches the composite, and has no rule for ours.
+  constexpr c10::DispatchKeySet batched({c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched});
+  for (const Tensor* tensor : {&query, &key, &value}) {
+    if (tensor->key_set().has_any(batched)) {
+      return static_cast<int64_t>(at::SDPBackend::math);
+    }
+  }
   const bool masked = mask.has_value() && mask->defined();
   const auto rank = query.dim();
   bool fused = at::globalContext().userEnabledOverrideableSDP() && is_native_float(query) &&

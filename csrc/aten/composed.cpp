@@ -3,8 +3,12 @@
 #include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/WrapDimUtils.h>
 #include <ATen/native/TypeProperties.h>
+#include <ATen/native/UnaryOps.h>
+#include <ATen/ops/_weight_norm_interface_backward_ops.h>
+#include <ATen/ops/_weight_norm_interface_ops.h>
 #include <ATen/ops/abs.h>
 #include <ATen/ops/addcmul.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/complex_ops.h>
 #include <ATen/ops/cos.h>
 #include <ATen/ops/equal_ops.h>
@@ -18,6 +22,7 @@
 #include <ATen/ops/polar_ops.h>
 #include <ATen/ops/renorm_meta.h>
 #include <ATen/ops/renorm_ops.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/sin.h>
 #include <ATen/ops/sub.h>
 #include <ATen/ops/trace_ops.h>
@@ -25,6 +30,7 @@
 #include <torch/library.h>
 
 #include "aten/forms.h"
+#include "aten/layout.h"
 #include "aten/overlap.h"
 #include "aten/pointwise.h"
 
@@ -172,7 +178,10 @@ std::array<Tensor, 2> parts(Tensor& out, const Tensor& a, const Tensor& b, const
               " but got scalar type ", b.scalar_type(), " for second argument");
   TORCH_CHECK(out.scalar_type() == at::toComplexType(a.scalar_type()), "Expected object of scalar type ",
               at::toComplexType(a.scalar_type()), " but got scalar type ", out.scalar_type(), " for argument 'out'");
-  at::native::resize_output(out, at::infer_size(a.sizes(), b.sizes()));
+  const auto sizes = at::infer_size(a.sizes(), b.sizes());
+  if (at::native::resize_output(out, sizes) && !(a.is_contiguous() && b.is_contiguous())) {
+    out.as_strided_(sizes, empty_of({a, b}, out.scalar_type()).strides());
+  }
   at::assert_no_internal_overlap(out);
   TORCH_CHECK(out.device() == a.device() && (a.device() == b.device() || b.dim() == 0), name,
               ": expected all tensors to be on the same device");
@@ -194,9 +203,76 @@ Tensor& polar_out(const Tensor& size, const Tensor& angle, Tensor& out) {
   return out;
 }
 
+// The norm along all dimensions but one, and what a weight of that norm is scaled by.
+at::DimVector all_but(int64_t dim, const Tensor& tensor) {
+  at::DimVector dims;
+  const int64_t kept = at::maybe_wrap_dim(dim, tensor.dim());
+  for (int64_t at = 0; at < tensor.dim(); ++at) {
+    if (at != kept) {
+      dims.push_back(at);
+    }
+  }
+  return dims;
+}
+
+at::ScalarType wide(const Tensor& tensor) {
+  return at::isReducedFloatingType(tensor.scalar_type()) ? at::kFloat : tensor.scalar_type();
+}
+
+std::tuple<Tensor, Tensor> weight_norm(const Tensor& v, const Tensor& g, int64_t dim) {
+  if (!is_native_float(v) || !is_native_float(g) || v.dim() < 2) {
+    return call_fallback<at::_ops::_weight_norm_interface>(v, g, dim);
+  }
+  const Tensor norm = at::linalg_vector_norm(v, 2, all_but(dim, v), /*keepdim=*/true, wide(v)).reshape(g.sizes());
+  const Tensor w = v.to(wide(v)).mul(g.to(wide(v)).div(norm)).to(v.scalar_type());
+  // As on the CPU, where norms of bf16 stay in f32, and those of f16 do not.
+  return {w, norm.to(g.scalar_type() == at::kBFloat16 ? at::kFloat : g.scalar_type())};
+}
+
+std::tuple<Tensor, Tensor> weight_norm_backward(const Tensor& grad, const Tensor& v, const Tensor& g,
+                                                const Tensor& norm, int64_t dim) {
+  if (!is_native_float(v) || !is_native_float(g) || v.dim() < 2) {
+    return call_fallback<at::_ops::_weight_norm_interface_backward>(grad, v, g, norm, dim);
+  }
+  const auto dtype = wide(v);
+  const Tensor from = v.to(dtype);
+  const Tensor grads = grad.to(dtype);
+  const Tensor norms = norm.to(dtype);
+  const Tensor along = grads.mul(from).sum(all_but(dim, v), /*keepdim=*/true).reshape(g.sizes());
+  const Tensor grad_v = grads.sub(from.mul(along.div(norms.mul(norms)))).mul(g.to(dtype).div(norms));
+  return {grad_v.to(v.scalar_type()), along.div(norms).to(g.scalar_type())};
+}
+
+void assert_message(const Tensor& self, std::string_view message) {
+  TORCH_CHECK(self.is_nonzero(), message.empty() ? "Assertion is failed" : message);
+}
+
+void assert_async(const Tensor& self) {
+  TORCH_CHECK(self.is_nonzero(), "Expected Tensor with single nonzero value, but got zero");
+}
+
+Tensor assert_functional(const Tensor& self, std::string_view message, const Tensor& token) {
+  assert_message(self, message);
+  return token.clone();
+}
+
+// As wide as there is: the window's own type rounds it once.
+void kaiser_window(at::TensorIteratorBase& iterator, int64_t length, double beta) {
+  const Tensor& window = iterator.tensor(0);
+  const auto options = window.options().dtype(at::kDouble);
+  const Tensor place = at::arange(length, options).mul(2.0 / static_cast<double>(length - 1)).sub(1);
+  const Tensor height = place.mul(place).neg().add(1).clamp_min(0).sqrt().mul(beta);
+  window.copy_(height.i0().div(at::scalar_tensor(beta, options).i0()));
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("_weight_norm_interface", TORCH_FN(weight_norm));
+  m.impl("_weight_norm_interface_backward", TORCH_FN(weight_norm_backward));
+  m.impl("_assert_async", TORCH_FN(assert_async));
+  m.impl("_assert_async.msg", TORCH_FN(assert_message));
+  m.impl("_functional_assert_async.msg", TORCH_FN(assert_functional));
   m.impl("linalg_cross", TORCH_FN((Made<Cross, at::_ops::linalg_cross>::call)));
   m.impl("linalg_cross.out", TORCH_FN((WrittenTo<Cross, at::_ops::linalg_cross_out>::call)));
   m.impl("renorm", TORCH_FN((Made<Renorm, at::_ops::renorm>::call)));
@@ -215,3 +291,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
 }
 
 }  // namespace rustorch
+
+namespace at::native {
+REGISTER_PRIVATEUSE1_DISPATCH(kaiser_window_stub, &rustorch::kaiser_window)
+}  // namespace at::native

@@ -7,6 +7,7 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <tuple>
 
 #include "aten/fallback.h"
@@ -52,6 +53,11 @@ Tensor convolution(const Tensor& input, const Tensor& weight, const std::optiona
   }
   std::vector<int64_t> sizes;
   if (transposed) {
+    for (size_t dim = 0; dim < output_padding.size(); ++dim) {
+      TORCH_CHECK(output_padding[dim] < std::max(stride[dim], dilation[dim]),
+                  "output padding must be smaller than either stride or dilation, but got output_padding ",
+                  output_padding, ", stride ", stride, " and dilation ", dilation);
+    }
     for (const c10::SymInt& size :
          at::native::conv_input_size(input.sym_sizes(), weight.sym_sizes(), c10::fromIntArrayRefSlow(padding),
                                      c10::fromIntArrayRefSlow(output_padding), c10::fromIntArrayRefSlow(stride),

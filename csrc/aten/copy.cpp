@@ -8,6 +8,7 @@
 #include <ATen/ops/view_as_real.h>
 #include <torch/library.h>
 
+#include "aten/dense_only.h"
 #include "aten/fallback.h"
 #include "aten/overlap.h"
 #include "bridge.h"
@@ -77,8 +78,9 @@ bool is_same_data(const at::Tensor& to, const at::Tensor& from) {
 // `non_blocking` is accepted: a copy that has ended is a valid one.
 at::Tensor copy_from(const at::Tensor& source, const at::Tensor& to, bool non_blocking) {
   for (const auto* tensor : {&source, &to}) {
-    TORCH_CHECK_NOT_IMPLEMENTED(tensor->layout() == at::kStrided && !tensor->is_quantized(),
-                                "rustorch copies dense tensors only, not ", tensor->toString());
+    if (tensor->layout() != at::kStrided || tensor->is_quantized() || tensor->is_nested()) {
+      refuse_other_layouts("copy_ of " + tensor->toString());
+    }
     TORCH_CHECK_NOT_IMPLEMENTED(tensor->is_cpu() || tensor->device().type() == kRustorch,
                                 "rustorch copies to and from the CPU only, not ", tensor->device());
   }
@@ -115,6 +117,7 @@ at::Tensor copy_from_and_resize(const at::Tensor& source, const at::Tensor& to) 
 
 at::Scalar local_scalar(const at::Tensor& self) {
   require_no_capture("reading a tensor's value cannot be compiled");
+  check_bounds(self);
   return at::native::_local_scalar_dense_cpu(self);
 }
 

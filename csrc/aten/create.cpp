@@ -6,6 +6,7 @@
 
 #include <limits>
 
+#include "aten/dense_only.h"
 #include "aten/structured.h"
 #include "device/allocator.h"
 #include "device/device.h"
@@ -15,8 +16,9 @@ namespace rustorch {
 namespace {
 
 void check_options(std::optional<at::Layout> layout, std::optional<at::Device> wanted, std::optional<bool> pinned) {
-  TORCH_CHECK_NOT_IMPLEMENTED(c10::layout_or_default(layout) == at::kStrided, "rustorch has dense tensors only, not ",
-                              *layout);
+  if (c10::layout_or_default(layout) != at::kStrided) {
+    refuse_other_layouts(c10::str("layout=", *layout));
+  }
   TORCH_CHECK(!c10::pinned_memory_or_default(pinned), "Only dense CPU tensors can be pinned");
   if (wanted.has_value()) {
     check_index(wanted->index());

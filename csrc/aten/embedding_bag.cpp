@@ -2,6 +2,7 @@
 #include <ATen/core/Tensor.h>
 #include <torch/library.h>
 
+#include "aten/dense_only.h"
 #include "aten/structured.h"
 #include "bridge.h"
 
@@ -62,7 +63,9 @@ Tensor dense_backward(const Tensor& grad, const Tensor& indices, const Tensor& o
 Tensor backward(const Tensor& grad, const Tensor& indices, const Tensor& /*offsets*/, const Tensor& offset2bag,
                 const Tensor& bag_size, const Tensor& largest, c10::SymInt num_weights, bool scale_grad_by_freq,
                 int64_t mode, bool sparse, const OptionalTensor& per_sample_weights, int64_t padding_idx) {
-  TORCH_CHECK_NOT_IMPLEMENTED(!sparse, "embedding_bag: rustorch has dense tensors only, and no sparse gradients");
+  if (sparse) {
+    refuse_other_layouts("embedding_bag");
+  }
   return dense_backward(grad, indices, offset2bag, bag_size, largest, std::move(num_weights), scale_grad_by_freq, mode,
                         per_sample_weights, padding_idx);
 }

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "aten/dense_only.h"
 #include "bridge.h"
 #include "device/allocator.h"
 #include "device/device.h"
@@ -104,8 +105,9 @@ class Mirrors {
         return known.mirror;
       }
     }
-    TORCH_CHECK_NOT_IMPLEMENTED(tensor.layout() == at::kStrided && tensor.has_storage(),
-                                "rustorch has dense tensors only, not ", tensor.toString());
+    if (tensor.layout() != at::kStrided || !tensor.has_storage()) {
+      refuse_other_layouts(argument.name() + " is " + tensor.toString());
+    }
     check_bounds(tensor);
     tensors_.push_back({tensor, retarget(tensor, mirror_storage(tensor.storage()))});
     return tensors_.back().mirror;
@@ -151,8 +153,9 @@ class Mirrors {
         return known.original;
       }
     }
-    TORCH_CHECK_NOT_IMPLEMENTED(result.layout() == at::kStrided && !result.is_quantized() && !result.is_nested(),
-                                "rustorch has dense tensors only; the result is ", result.toString());
+    if (result.layout() != at::kStrided || result.is_quantized() || result.is_nested()) {
+      refuse_other_layouts("the result is " + result.toString());
+    }
     return retarget(result, device_storage(result));
   }
 

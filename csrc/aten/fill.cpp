@@ -3,6 +3,7 @@
 #include <ATen/ops/fill_ops.h>
 #include <torch/library.h>
 
+#include "aten/expanded.h"
 #include "aten/fallback.h"
 #include "aten/number.h"
 #include "aten/overlap.h"
@@ -13,7 +14,7 @@ namespace {
 
 void launch_fill(const at::Tensor& self, int64_t integer, double real, double imaginary) {
   if (self.numel() != 0) {
-    launch(Op::fill_, {self}, {integer}, {real, imaginary});
+    launch(Op::fill_, {once(self)}, {integer}, {real, imaginary});
   }
 }
 
@@ -42,7 +43,7 @@ at::Tensor& fill_tensor(at::Tensor& self, const at::Tensor& value) {
 // Zero is zero bits in every dtype.
 at::Tensor& zero(at::Tensor& self) {
   if (self.numel() != 0) {
-    launch(Op::fill_, {Operand::bits(self)}, {0}, {0, 0});
+    launch(Op::fill_, {Operand::bits(once(self))}, {0}, {0, 0});
   }
   return self;
 }

@@ -6,6 +6,7 @@
 #include <ATen/ops/amax.h>
 #include <ATen/ops/amin.h>
 #include <ATen/ops/bincount_ops.h>
+#include <ATen/ops/histc.h>
 #include <ATen/ops/histc_ops.h>
 #include <ATen/ops/histogram_ops.h>
 #include <ATen/ops/linspace.h>
@@ -224,6 +225,12 @@ PairOut histogram_of_edges_out(const Tensor& self, const Tensor& bins, const Wei
 }
 
 Tensor& histc_out(const Tensor& self, int64_t bins, const Scalar& min, const Scalar& max, Tensor& out) {
+  if (at::isIntegralType(self.scalar_type(), /*includeBool=*/false) && is_native(self.scalar_type())) {
+    TORCH_CHECK(self.scalar_type() == out.scalar_type(), "torch.histogram: input tensor and hist tensor should have ",
+                "the same dtype, but got input ", self.dtype(), " and hist ", out.dtype());
+    at::native::resize_output(out, {bins});
+    return out.copy_(at::histc(self.to(at::kDouble), bins, min, max));
+  }
   if (!is_native(self.scalar_type()) || !at::isFloatingType(self.scalar_type())) {
     return call_fallback<at::_ops::histc_out>(self, bins, min, max, out);
   }

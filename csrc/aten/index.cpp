@@ -25,6 +25,7 @@
 #include <ATen/ops/tril_ops.h>
 #include <ATen/ops/triu_meta.h>
 #include <ATen/ops/triu_ops.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include "aten/forms.h"
@@ -248,6 +249,12 @@ Tensor& index_fill_scalar(Tensor& self, int64_t dim, const Tensor& index, const 
   // Of nothing, the CPU refuses what it cannot make one element of.
   TORCH_CHECK(index.numel() == 0 || self.dim() == 0 || self.size(dim) > 0,
               "index_fill_(): nothing to fill along dimension ", dim, " of size 0");
+  if (at::has_internal_overlap(self) == at::MemOverlap::Yes) {
+    TORCH_WARN("Use of index_fill_ on expanded tensors is deprecated. Please clone() the tensor before performing "
+               "this operation. This also applies to advanced indexing e.g. tensor[mask] = scalar");
+    return self.masked_fill_(at::zeros(self.sizes(), self.options().dtype(at::kBool)).index_fill_(dim, index, true),
+                             value);
+  }
   if (index.numel() > 0) {
     launch_fill(Op::index_fill_, self, dim, index, value);
   }
@@ -324,7 +331,7 @@ Tensor roll(const Tensor& self, at::IntArrayRef shifts, at::IntArrayRef dims) {
       ints.append({dim, shift_of[dim]});
     }
   }
-  Tensor out = at::empty_like(self, at::MemoryFormat::Contiguous);
+  const Tensor out = at::empty(self.sizes(), self.options(), self.suggest_memory_format());
   launch(Op::roll_, {Operand::bits(out), Operand::bits(self)}, ints);
   return out;
 }

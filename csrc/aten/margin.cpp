@@ -122,6 +122,7 @@ Ints ctc_ints(const Tensor& log_probs, const Tensor& targets, IntArrayRef steps,
   TORCH_CHECK_NOT_IMPLEMENTED(is_native(log_probs.scalar_type()) && log_probs.is_floating_point(),
                               "\"ctc_loss\" not implemented for '", c10::toString(log_probs.scalar_type()), "'");
   TORCH_CHECK(log_probs.dim() == 3, "ctc_loss: expected log_probs of 3 dimensions, got ", log_probs.sizes());
+  TORCH_CHECK(log_probs.numel() > 0, "log_probs tensor must not be empty");
   TORCH_CHECK(targets.scalar_type() == at::kLong || targets.scalar_type() == at::kInt,
               "ctc_loss: expected targets of dtype int32 or int64, got ", targets.scalar_type());
   const auto samples = static_cast<size_t>(log_probs.size(1));

@@ -1,4 +1,5 @@
 // Batch, layer and group normalisation.
+#include <ATen/native/cpu/mixed_data_type.h>
 #include <ATen/native/layer_norm.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/library.h>
@@ -31,6 +32,19 @@ Tensor as_input(const Tensor& grad, const Tensor& input) {
   return grad.scalar_type() == input.scalar_type() ? grad : grad.to(input.scalar_type());
 }
 
+// Parameters are of the input's dtype; of half types, they may all be float.
+template <class... Parameters>
+void check_dtypes(const Tensor& input, const Parameters&... parameters) {
+  if (at::native::is_mixed_type(input, parameters.value_or(Tensor())...)) {
+    at::native::check_mixed_data_type(input, parameters.value_or(Tensor())...);
+    return;
+  }
+  for (const OptionalTensor& parameter : {OptionalTensor(parameters)...}) {
+    TORCH_CHECK(!parameter.has_value() || !parameter->defined() || parameter->scalar_type() == input.scalar_type(),
+                "expected scalar type ", input.scalar_type(), " but found ", parameter->scalar_type());
+  }
+}
+
 int64_t channels_of(const Tensor& input) {
   TORCH_CHECK(input.dim() > 0, "batch_norm: expected an input with at least one dimension");
   return input.size(1);
@@ -40,6 +54,7 @@ void launch_batch_norm(const Tensor& output, const Tensor& save_mean, const Tens
                        const OptionalTensor& weight, const OptionalTensor& bias, const OptionalTensor& running_mean,
                        const OptionalTensor& running_var, bool training, double momentum, double eps) {
   TORCH_CHECK(input.numel() > 0, "input tensor must have at least one element, but got input_sizes = ", input.sizes());
+  check_dtypes(input, weight, bias, running_mean, running_var);
   launch(Op::batch_norm_,
          {output, save_mean, save_invstd, Operand(running_mean), Operand(running_var), input, Operand(weight),
           Operand(bias)},
@@ -148,6 +163,7 @@ Three layer_norm(const Tensor& input, at::IntArrayRef normalized_shape, const Op
                  const OptionalTensor& bias, double eps) {
   const auto [rows, columns] =
       at::native::_check_layer_norm_inputs(input, normalized_shape, or_undefined(weight), or_undefined(bias));
+  check_dtypes(input, weight, bias);
   Tensor output = empty_dense(input.sizes(), input.scalar_type());
   at::DimVector kept(input.sizes());
   for (size_t dim = kept.size() - normalized_shape.size(); dim < kept.size(); ++dim) {
@@ -181,6 +197,7 @@ Three layer_norm_backward(const Tensor& grad, const Tensor& input, at::IntArrayR
 
 Three group_norm(const Tensor& input, const OptionalTensor& weight, const OptionalTensor& bias, int64_t samples,
                  int64_t /*channels*/, int64_t /*space*/, int64_t groups, double eps) {
+  check_dtypes(input, weight, bias);
   Tensor output = at::empty_like(input, input.suggest_memory_format());
   const std::array<int64_t, 2> sizes{samples, groups};
   Tensor mean = empty_dense(sizes, statistics_dtype(input));

@@ -20,6 +20,7 @@ using MaybeTensor = std::optional<Tensor>;
 // A tensor of one element, read where it lies: the device's memory is the host's.
 double number(const Tensor& tensor) {
   TORCH_CHECK(tensor.numel() == 1, "expected a tensor of one element, got ", tensor.sizes());
+  check_bounds(tensor);
   switch (tensor.scalar_type()) {
     case at::kFloat: return *tensor.const_data_ptr<float>();
     case at::kDouble: return *tensor.const_data_ptr<double>();

@@ -70,11 +70,27 @@ void launch_iterator(Op op, at::TensorIteratorBase& iterator, const ScalarArgume
     }
     operands.push_back(operand);
   }
+  // What is expanded alike in all operands is written once, where the iterator allows that at all (threshold_).
+  c10::SmallVector<int64_t, 6> sizes(shape.begin(), shape.end());
+  for (size_t dim = 0; dim < rank; ++dim) {
+    bool repeats = true;
+    for (size_t at = 0; at < operands.size(); ++at) {
+      repeats = repeats && strides[rank * at + dim] == 0;
+    }
+    sizes[dim] = repeats && sizes[dim] > 1 ? 1 : sizes[dim];
+  }
+  for (Operand& operand : operands) {
+    operand.view.sizes = reinterpret_cast<size_t>(sizes.data());
+  }
   for (const auto dtype : {iterator.common_dtype(), iterator.input_dtype()}) {
     compute = compute == at::ScalarType::Undefined ? dtype : compute;
   }
   launch_pointwise(op, operands, compute, scalars);
 }
+
+// Like softshrink, it refuses numbers.
+template <>
+inline constexpr bool kChecksNumbers<at::meta::structured_polygamma> = true;
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
 #define RUSTORCH_REGISTER(KIND, overload, op, meta_class, traits, is_test) \

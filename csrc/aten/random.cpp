@@ -1,6 +1,7 @@
 // Random numbers: arguments are checked here, the part of the generator's sequence that a launch
 // consumes is reserved, and Rust draws.
 #include <ATen/Dispatch.h>
+#include <ATen/Dispatch_v2.h>
 #include <ATen/ExpandUtils.h>
 #include <ATen/MemoryOverlap.h>
 #include <ATen/core/Generator.h>
@@ -194,9 +195,20 @@ Tensor& bernoulli_out(const Tensor& self, MaybeGenerator generator, Tensor& out)
   return bernoulli_tensor(out, p, std::move(generator));
 }
 
+// Unsigned types that Rust does not compute in: integers are drawn as signed ones of the same bits.
+bool is_unsigned(const Tensor& self) {
+  return self.scalar_type() == at::kUInt16 || self.scalar_type() == at::kUInt32 || self.scalar_type() == at::kUInt64;
+}
+
 // Integers in [from, from + range); a range of zero stands for all of 64 bits.
 Tensor& launch_integers(Tensor& self, int64_t from, uint64_t range, MaybeGenerator generator) {
   const uint64_t words = range == 0 || range > (uint64_t{1} << 32) ? 2 : 1;
+  if (is_unsigned(self)) {
+    at::assert_no_internal_overlap(self);
+    launch_random(Op::random_, {Operand::bits(self)}, std::move(generator), self.numel(), words,
+                  {from, static_cast<int64_t>(range)}, {});
+    return self;
+  }
   return fill_random(Op::random_, self, std::move(generator), words, {from, static_cast<int64_t>(range)}, {});
 }
 
@@ -212,12 +224,14 @@ int64_t last_exact(at::ScalarType dtype) {
     case at::kChar: return std::numeric_limits<int8_t>::max();
     case at::kShort: return std::numeric_limits<int16_t>::max();
     case at::kInt: return std::numeric_limits<int32_t>::max();
+    case at::kUInt16: return std::numeric_limits<uint16_t>::max();
+    case at::kUInt32: return std::numeric_limits<uint32_t>::max();
     default: return -1;
   }
 }
 
 void check_bounds(int64_t from, int64_t last, const Tensor& self) {
-  AT_DISPATCH_ALL_TYPES_AND3(at::kBool, at::kHalf, at::kBFloat16, self.scalar_type(), "check_random_bounds", [&] {
+  AT_DISPATCH_V2(self.scalar_type(), "check_random_bounds", AT_WRAP([&] {
     const auto lowest = static_cast<double>(std::numeric_limits<scalar_t>::lowest());
     const auto highest = static_cast<double>(std::numeric_limits<scalar_t>::max());
     const auto inside = [&](int64_t value) {
@@ -225,7 +239,7 @@ void check_bounds(int64_t from, int64_t last, const Tensor& self) {
     };
     TORCH_CHECK(inside(from), "from is out of bounds for ", self.dtype());
     TORCH_CHECK(inside(last), "to - 1 is out of bounds for ", self.dtype());
-  });
+  }), AT_EXPAND(AT_ALL_TYPES), AT_EXPAND(AT_BAREBONES_UNSIGNED_TYPES), at::kBool, at::kHalf, at::kBFloat16);
   const int64_t exact = last_exact(self.scalar_type());
   if (at::isFloatingType(self.scalar_type()) && (from < -exact || last > exact)) {
     TORCH_WARN("from or to - 1 is out of bounds [-", exact, ", ", exact, "]. Due to precision limitations ",
@@ -234,7 +248,7 @@ void check_bounds(int64_t from, int64_t last, const Tensor& self) {
 }
 
 Tensor& random_from_to(Tensor& self, int64_t from, std::optional<int64_t> to, MaybeGenerator generator) {
-  TORCH_CHECK_NOT_IMPLEMENTED(is_native(self.scalar_type()), "\"random_from_to\" not implemented for '",
+  TORCH_CHECK_NOT_IMPLEMENTED(is_native(self.scalar_type()) || is_unsigned(self), "\"random_from_to\" not implemented for '",
                               c10::toString(self.scalar_type()), "'");
   if (to.has_value()) {
     TORCH_CHECK(from < *to, "random_ expects 'from' to be less than 'to', but got from=", from, " >= to=", *to);

@@ -123,13 +123,19 @@ struct UpsampleBackward {
   }
 };
 
+// Channels last, where the input has them so.
+at::TensorOptions in_format_of(const Tensor& self) {
+  const auto format = self.suggest_memory_format();
+  return format == at::MemoryFormat::Contiguous ? self.options() : self.options().memory_format(format);
+}
+
 // PyTorch's own metas differ from pad to pad; the checks are shared.
 template <int64_t dims, bool reflect>
 struct Pad {
   struct Meta : at::impl::MetaBase {
     void meta(const Tensor& self, IntArrayRef padding) {
       set_output_raw_strided(0, at::native::padding::pad_shape_check(self, padding, dims, reflect), {},
-                             self.options());
+                             in_format_of(self));
     }
   };
   // Pairs of padding run from the last dimension to the first.
@@ -151,7 +157,7 @@ struct PadBackward {
     void meta(const Tensor& grad, const Tensor& self, IntArrayRef padding) {
       at::native::padding::pad_shape_check(self, padding, dims, reflect);
       at::native::padding::pad_backward_shape_check(grad, self, padding, dims);
-      set_output_raw_strided(0, self.sizes(), {}, self.options());
+      set_output_raw_strided(0, self.sizes(), {}, in_format_of(self));
     }
   };
   static void run(const Tensor& grad_in, const Tensor& grad, const Tensor& /*self*/, IntArrayRef padding) {
@@ -198,12 +204,14 @@ struct AdaptiveAverage {
       TORCH_CHECK(self.dim() == 4 || self.dim() == 5, "adaptive_avg_pool3d(): Expected 4D or 5D tensor, but got ",
                   self.sizes());
       c10::DimVector sizes(self.sizes());
-      for (int64_t dim = 1; dim <= 3; ++dim) {
+      for (int64_t dim = 1; dim < self.dim(); ++dim) {
         TORCH_CHECK(self.size(-dim) > 0,
                     "adaptive_avg_pool3d(): Expected input to have non-zero size for non-batch dimensions, but input "
                     "has sizes ",
                     self.sizes(), " with dimension ", self.dim() - dim, " being empty");
-        sizes[sizes.size() - dim] = output_size[3 - dim];
+        if (dim <= 3) {
+          sizes[sizes.size() - dim] = output_size[3 - dim];
+        }
       }
       set_output_raw_strided(0, sizes, {}, self.options());
     }

@@ -22,6 +22,11 @@ namespace {
 using at::Tensor;
 using Triple = std::tuple<Tensor, Tensor, Tensor>;
 
+// Slices along `dim`, each dense in memory, one after another: as the CPU's result lies.
+Tensor picked(const Tensor& self, int64_t dim, const Tensor& picks) {
+  return at::index_select(self.movedim(dim, 0), 0, picks).contiguous().movedim(0, dim);
+}
+
 // Values, inverse and counts over slices along `dim`, or over all elements. How many there are is
 // known only afterwards, so the kernel says where each is first, and the values are picked then.
 Triple distinct(const Tensor& self, std::optional<int64_t> dim, bool consecutive, bool return_inverse,
@@ -36,7 +41,7 @@ Triple distinct(const Tensor& self, std::optional<int64_t> dim, bool consecutive
          {dim.value_or(-1), static_cast<int64_t>(consecutive)});
   const int64_t found = *count.const_data_ptr<int64_t>();
   const Tensor picks = first.narrow(0, 0, found);
-  Tensor values = dim.has_value() ? at::index_select(self, *dim, picks) : at::take(self, picks);
+  Tensor values = dim.has_value() ? picked(self, *dim, picks) : at::take(self, picks);
   inverse = !return_inverse ? longs(true, 0) : dim.has_value() ? inverse : inverse.view(self.sizes());
   // A copy, so that the result holds no more memory than it shows.
   counts = return_counts ? counts.narrow(0, 0, found).clone() : longs(true, 0);

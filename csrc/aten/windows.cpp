@@ -166,7 +166,10 @@ struct Unpool {
                                             dims == 2 ? "max_unpool2d()" : "max_unpool3d()", stride, padding);
       c10::DimVector sizes(self.sizes().slice(0, self.dim() - dims));
       sizes.append(output_size.begin(), output_size.end());
-      set_output_raw_strided(0, sizes, {}, self.options());
+      // As on the CPU: images may have their channels last, volumes have not.
+      const auto format = dims == 2 ? self.suggest_memory_format() : at::MemoryFormat::Contiguous;
+      set_output_raw_strided(0, sizes, {},
+                             format == at::MemoryFormat::Contiguous ? self.options() : self.options().memory_format(format));
     }
   };
   template <class... Ignored>

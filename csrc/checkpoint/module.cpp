@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "device/storage.h"
 #include "rust/cxx.h"
 #include "rustorch-bridge/src/checkpoint.rs.h"
 
@@ -60,6 +61,7 @@ void check_dense(const at::Tensor& tensor) {
   TORCH_CHECK(tensor.is_cpu() || tensor.device().type() == c10::DeviceType::PrivateUse1,
               "a checkpoint is written from and read to host memory, got a tensor on ", tensor.device());
   TORCH_CHECK(tensor.is_contiguous(), "expected a contiguous tensor, got strides ", tensor.strides());
+  check_storage(tensor);
 }
 
 template <class From, class To>

@@ -50,21 +50,35 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::DeviceIndex deviceCount() const noexcept override {
     return claiming.load(std::memory_order_relaxed) ? 0 : 1;
   }
-  c10::DeviceCapability getDeviceCapability(c10::Device) const override {
-    return {};
+  // Of dense tensors, natively or through the fallback: no quantized types, and none of less than a byte.
+  c10::DeviceCapability getDeviceCapability(c10::Device of) const override {
+    check_index(of.index());
+    c10::DeviceCapability capability;
+    capability.capability_data.capability_bits = 0;
+    auto& types = capability.capability_data.supported_scalar_types;
+    types.has_Bool = types.has_Byte = types.has_Char = types.has_Short = types.has_Int = types.has_Long = 1;
+    types.has_UInt16 = types.has_UInt32 = types.has_UInt64 = 1;
+    types.has_Half = types.has_BFloat16 = types.has_Float = types.has_Double = 1;
+    types.has_ComplexHalf = types.has_ComplexFloat = types.has_ComplexDouble = 1;
+    types.has_Float8_e5m2 = types.has_Float8_e4m3fn = types.has_Float8_e5m2fnuz = types.has_Float8_e4m3fnuz = 1;
+    types.has_Float8_e8m0fnu = 1;
+    return capability;
   }
 
-  c10::Stream getStream(c10::Device) const override {
+  c10::Stream getStream(c10::Device of) const override {
+    check_index(of.index());
     run_backward_here();
     return stream(current_stream);
   }
-  c10::Stream getDefaultStream(c10::Device) const override {
+  c10::Stream getDefaultStream(c10::Device of) const override {
+    check_index(of.index());
     return stream(0);
   }
   c10::Stream getStreamFromGlobalPool(c10::Device to, bool high_priority) const override {
     return getNewStream(to, high_priority ? -1 : 0);
   }
-  c10::Stream getNewStream(c10::Device, int) const override {
+  c10::Stream getNewStream(c10::Device of, int) const override {
+    check_index(of.index());
     static std::atomic<c10::StreamId> next{1};
     return stream(next.fetch_add(1));
   }

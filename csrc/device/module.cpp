@@ -13,6 +13,8 @@ void bind_device(pybind11::module_& module) {
   module.def("claim_autograd_engine", &claim_autograd_engine, "Makes backward run on the thread that calls it.");
   module.def("alias", &alias, "The same memory on the other device, cpu or rustorch.", py::arg("tensor"),
              py::arg("lasting") = false);
+  module.def("check_storage", &check_storage, "Refuses a tensor that reaches past the end of its storage.",
+             py::arg("tensor"));
   module.def("move_storage", &move_storage, "Moves a rustorch tensor's storage onto a cpu tensor's memory.",
              py::arg("tensor"), py::arg("host"));
   module.def("default_generator", [] { return default_generator(); }, "The device's own generator.");

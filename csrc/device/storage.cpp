@@ -1,5 +1,7 @@
 #include "device/storage.h"
 
+#include <ATen/native/Resize.h>
+
 #include "device/allocator.h"
 #include "device/device.h"
 
@@ -77,6 +79,11 @@ at::Tensor retarget(const at::Tensor& like, c10::Storage storage) {
   return tensor;
 }
 
+void check_storage(const at::Tensor& tensor) {
+  at::native::checkInBoundsForStorage(tensor.sizes(), tensor.strides(), tensor.storage_offset(), tensor.dtype(),
+                                      tensor.storage());
+}
+
 void move_storage(const at::Tensor& tensor, const at::Tensor& host) {
   c10::StorageImpl* impl = tensor.storage().unsafeGetStorageImpl();
   TORCH_CHECK(impl->device().type() == kRustorch && host.is_cpu() && host.storage().nbytes() == impl->nbytes(),
@@ -92,6 +99,7 @@ at::Tensor alias(const at::Tensor& tensor, bool lasting) {
   TORCH_CHECK(tensor.is_cpu() || tensor.device().type() == kRustorch, "alias: expected a cpu or rustorch tensor, got ",
               tensor.device());
   TORCH_CHECK(!tensor.is_quantized(), "alias: quantized tensors are not supported");
+  check_storage(tensor);
   if (lasting) {
     tensor.storage().unsafeGetStorageImpl()->set_resizable(false);
   }

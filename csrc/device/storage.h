@@ -17,6 +17,9 @@ c10::Storage resizable_alias(const c10::Storage& storage);
 // negative bits), on the storage's device.
 at::Tensor retarget(const at::Tensor& like, c10::Storage storage);
 
+// Refuses a tensor that reaches past the end of its storage, which may have shrunk under it.
+void check_storage(const at::Tensor& tensor);
+
 // Moves the storage of a device tensor, with every tensor that views it, onto the memory of `host`, a
 // CPU tensor that holds its bytes already.
 void move_storage(const at::Tensor& tensor, const at::Tensor& host);

@@ -85,6 +85,7 @@ class Collector:
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.is_meta:
             kind = "quantized" if tensor.is_quantized else "meta" if tensor.is_meta else tensor.layout
             raise TypeError(f"{wish} is a {kind} tensor; a checkpoint holds dense tensors with values")
+        _C.check_storage(tensor)
         storage = tensor.untyped_storage()
         geometry = (tensor.storage_offset(), tensor.shape, tensor.stride())
         key = (storage._cdata, tensor.dtype, geometry, tensor.is_conj(), tensor.is_neg())
@@ -258,8 +259,18 @@ class Tensors:
 
 
 def _spread(view: torch.Tensor, dense: torch.Tensor) -> None:
-    """Writes elements where they lay. Along a dimension of stride 0 they are one and the same."""
-    for dim, (size, stride) in enumerate(zip(view.shape, view.stride(), strict=True)):
-        if stride == 0 and size > 1:
-            view, dense = view.narrow(dim, 0, 1), dense.narrow(dim, 0, 1)
-    view.copy_(dense)
+    """Writes elements where they lay."""
+    repeats = repeated(view)
+    once(view, repeats).copy_(once(dense, repeats))
+
+
+def repeated(tensor: torch.Tensor) -> list[int]:
+    """The dimensions along which a tensor's elements are one and the same."""
+    return [dim for dim in range(tensor.dim()) if tensor.stride(dim) == 0 and tensor.shape[dim] > 1]
+
+
+def once(tensor: torch.Tensor, dims: list[int]) -> torch.Tensor:
+    """The first of the elements along each of `dims`."""
+    for dim in dims:
+        tensor = tensor.narrow(dim, 0, 1)
+    return tensor

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from rustorch_device import _device_module
-from rustorch_device.checkpoint._tensors import CheckpointError, Tensors, to_cpu
+from rustorch_device import _C, _device_module
+from rustorch_device.checkpoint._tensors import CheckpointError, Tensors, once, repeated, to_cpu
 
 #: `torch.compile` and its likes put this in the names of what they wrap.
 _WRAPPER = "_orig_mod."
@@ -83,6 +83,8 @@ class ModelLoad:
                 shape = self.tensors.shape(stored)
                 if tuple(own.shape) != shape:
                     faults.append(f"{name} is of shape {list(shape)} in the file and {list(own.shape)} in the model")
+                elif own.is_meta:
+                    faults.append(f"{name} is a meta tensor in the model, without memory: give it some by to_empty()")
         # Where modules load in ways of their own, they know best what is missing.
         if self.strict and self.plain:
             missing = [name for name in self.missing if not name.endswith("num_batches_tracked")]
@@ -101,6 +103,9 @@ class ModelLoad:
             self._values = {}
             for device in set(wanted.values()):
                 self._values |= self.tensors.get([name for name, on in wanted.items() if on == device], device)
+            for name, stored in self.names.items():
+                if name in self.own and not self._is_placed(self.own[name], self._values[stored]):
+                    self._check_writable(name, None)
             return
         # Tied tensors are one memory, which is read once: of several in the file, the last counts.
         targets: dict[int, tuple[int, torch.Tensor]] = {}
@@ -115,6 +120,29 @@ class ModelLoad:
         self._targets = list(targets.values())
         self.tensors.file.verify([place for place, _ in self._targets])
         self._rest = {name: self.tensors.get([self.names[name]], "cpu")[self.names[name]] for name in rest}
+        for name in self.names:
+            self._check_writable(name, self._rest.get(name))
+
+    def _is_placed(self, own: Any, value: torch.Tensor) -> bool:
+        """Whether the model's tensor becomes the mapped one, which needs no writing."""
+        same = isinstance(own, torch.Tensor) and own.dtype == value.dtype and own.device == value.device
+        return same and self.tensors.mapped and self.plain
+
+    def _check_writable(self, name: str, value: torch.Tensor | None) -> None:
+        """Refuses, before anything is written, a tensor that cannot be: elements that share memory hold one
+        value, which `value` has to have."""
+        own = self.own[name]
+        if not isinstance(own, torch.Tensor) or _is_lazy(own):
+            return
+        if own.device.type in ("cpu", "rustorch"):
+            _C.check_storage(own)
+        if len(repeated(own)) == 0 or own.numel() == 0:
+            return
+        if value is None or not _same_bytes(once(value, repeated(own)).expand(value.shape), value):
+            raise CheckpointError(
+                f"the checkpoint does not fit the model: elements of {name} share memory in the model, expanded, "
+                "and are to be different ones; give it memory of its own by clone()"
+            )
 
     def _device(self, name: str) -> torch.device:
         own = self.own.get(name)
@@ -125,7 +153,8 @@ class ModelLoad:
         if self._values is None:
             self.tensors.file.read(self._targets, False)
             for name, value in self._rest.items():
-                self.own[name].copy_(value)
+                repeats = repeated(self.own[name])
+                once(self.own[name], repeats).copy_(once(value, repeats))
             return
         values: dict[str, Any] = {name: self._values[stored] for name, stored in self.names.items()}
         if self.tensors.mapped and self.plain:
@@ -142,6 +171,10 @@ class ModelLoad:
         if self.versions is not None:
             state._metadata = self.versions  # type: ignore[attr-defined]
         self.model.load_state_dict(state, strict=self.strict and not self.plain)
+
+
+def _same_bytes(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.equal(*(tensor.contiguous().view(torch.uint8) for tensor in (a, b)))
 
 
 def _address(value: Any) -> int | None:

@@ -17,6 +17,7 @@ use crate::view::{Attrs, View};
 const COLUMNS: usize = 64;
 
 /// PyTorch's codes.
+const SUM: i64 = 0;
 const MEAN: i64 = 1;
 const MAX: i64 = 2;
 
@@ -42,7 +43,7 @@ fn check_rows(rows: &[i64], table: &View<'_>) -> Result<()> {
 }
 
 /// Where each bag's tokens begin; the last entry is their number.
-fn bounds(offsets: &[i64], tokens: usize, with_last: bool) -> Result<Vec<usize>> {
+fn bounds(offsets: &[i64], tokens: usize, with_last: bool, mode: i64) -> Result<Vec<usize>> {
     let given = if with_last { &offsets[..offsets.len().saturating_sub(1)] } else { offsets };
     if offsets.first().is_some_and(|&first| first != 0) {
         return Err(Error::Runtime(format!(
@@ -57,8 +58,15 @@ fn bounds(offsets: &[i64], tokens: usize, with_last: bool) -> Result<Vec<usize>>
             offsets[offsets.len() - 1]
         )));
     }
+    if let Some(&index) = offsets.iter().find(|&&offset| offset < 0) {
+        // As on the CPU, where a sum meets it elsewhere.
+        return Err(match mode {
+            SUM => Error::Runtime(format!("embedding_bag: offsets have to be positive, but got {index}")),
+            _ => Error::OutOfRange { index, elements: tokens as i64 },
+        });
+    }
     let end = if with_last { offsets.last().map_or(0, |&last| last as usize) } else { tokens };
-    let bounds: Vec<usize> = given.iter().map(|&offset| Ord::max(offset, 0) as usize).chain([end]).collected();
+    let bounds: Vec<usize> = given.iter().map(|&offset| offset as usize).chain([end]).collected();
     if bounds.windows(2).any(|pair| pair[0] > pair[1]) {
         return Err(Error::Runtime("embedding_bag: offsets must not decrease".into()));
     }
@@ -84,7 +92,7 @@ pub fn embedding_bag(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     out.expect_dtype("out", table.dtype())?;
     let rows = integers(indices, "indices")?;
     check_rows(&rows, table)?;
-    let bounds = bounds(&integers(offsets, "offsets")?, rows.len(), attrs.flag(1))?;
+    let bounds = bounds(&integers(offsets, "offsets")?, rows.len(), attrs.flag(1), mode)?;
     let (bag_count, width) = (bounds.len() - 1, table.size(1));
     check_weights(weights.optional(), rows.len(), table)?;
     out.expect_sizes("out", &[bag_count, width])?;

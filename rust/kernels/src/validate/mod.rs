@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
 use crate::fallible::reserved;
-use crate::ops::{Outputs, Row};
+use crate::ops::{Op, Outputs, Row};
 use crate::view::{Attrs, View};
 
 /// Addresses.
@@ -37,7 +37,7 @@ pub fn operands(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> 
         for (at, operand) in views[written + 1..].iter().enumerate() {
             let other_span = bounds(operand)?;
             if span.start < other_span.end && other_span.start < span.end {
-                pair(output, operand, row.in_place && written + 1 + at >= outputs)?;
+                pair(row, output, operand, written + 1 + at >= outputs)?;
             }
         }
     }
@@ -111,17 +111,20 @@ fn elements(sizes: &[i64], strides: &[i64]) -> Option<(i64, i64)> {
 
 /// An output and another operand whose addresses mix.
 #[inline(always)]
-fn pair(output: &View<'_>, operand: &View<'_>, in_place: bool) -> Result<()> {
+fn pair(row: &Row, output: &View<'_>, operand: &View<'_>, is_input: bool) -> Result<()> {
+    let in_place = row.in_place && is_input;
     // What an in-place op writes and reads comes as one line twice.
     let is_itself = output.bytes() == operand.bytes()
         && output.dtype() == operand.dtype()
         && output.sizes() == operand.sizes()
         && output.strides() == operand.strides();
-    if is_itself && in_place { Ok(()) } else { mixed(output, operand, in_place) }
+    if is_itself && in_place { Ok(()) } else { mixed(row, output, operand, is_input) }
 }
 
 #[cold]
-fn mixed(output: &View<'_>, operand: &View<'_>, in_place: bool) -> Result<()> {
+fn mixed(row: &Row, output: &View<'_>, operand: &View<'_>, is_input: bool) -> Result<()> {
+    let in_place = row.in_place && is_input;
+    let moves = is_input && (row.is(Op::copy) || row.is(Op::where_self));
     let same = output.bytes() == operand.bytes() && {
         let dims = |view: &View<'_>| -> SmallVec<[(i64, i64); 6]> {
             let dims = view.sizes().iter().copied().zip(view.strides().iter().copied());
@@ -129,8 +132,37 @@ fn mixed(output: &View<'_>, operand: &View<'_>, in_place: bool) -> Result<()> {
         };
         output.dtype().size() == operand.dtype().size() && dims(output) == dims(operand)
     };
-    let legal = if same { in_place } else { !(is_dense(output) && is_dense(operand)) };
+    let legal = match same {
+        true => in_place,
+        false => !(is_dense(output) && is_dense(operand)) || (moves && is_part_of(operand, output)),
+    };
     if legal { Ok(()) } else { Err(overlaps(output, operand)) }
+}
+
+/// Whether an input is a part of the output, repeated to its size (`x[:] = x[1]`): an op that moves elements writes
+/// each element of the part with itself.
+fn is_part_of(input: &View<'_>, output: &View<'_>) -> bool {
+    if input.dtype() != output.dtype() || input.sizes() != output.sizes() {
+        return false;
+    }
+    let bytes = output.dtype().size() as i64;
+    let mut rest = (input.bytes() as i64 - output.bytes() as i64) / bytes;
+    let mut repeated = SmallVec::<[(i64, i64); 6]>::new();
+    for (&size, (&from, &to)) in output.sizes().iter().zip(input.strides().iter().zip(output.strides())) {
+        match size {
+            1 => {}
+            _ if from == to => {}
+            _ if from == 0 => repeated.push((to, size)),
+            _ => return false,
+        }
+    }
+    // The output is dense: the part's place along each of its dimensions, from the widest on.
+    repeated.sort_unstable_by(|a, b| b.cmp(a));
+    for (stride, size) in repeated {
+        let place = (rest / stride).clamp(0, size - 1);
+        rest -= place * stride;
+    }
+    rest == 0
 }
 
 /// Whether each address between a view's first and last element is an element, once. What a
@@ -169,7 +201,7 @@ fn lists(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         if let Some((before, other)) = &furthest {
             let (first, second) = (at.min(*other), at.max(*other));
             if span.start < before.end && first < outputs {
-                pair(&views[first], &views[second], row.in_place && second >= outputs)?;
+                pair(row, &views[first], &views[second], second >= outputs)?;
             }
             if before.end >= span.end {
                 continue;
