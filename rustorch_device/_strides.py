@@ -74,7 +74,8 @@ class Strides:
         copies = {}
         for mine, theirs in zip(actual, traced, strict=True):
             strides = self._strides_of(theirs)
-            if strides is None or not _differ(mine, strides):
+            # What PyTorch does not know the shape of (a workspace) has no strides to keep.
+            if strides is None or mine.dim() != theirs.dim() or not _differ(mine, strides):
                 continue
             storage = mine.untyped_storage()._cdata
             if any(argument.untyped_storage()._cdata == storage for argument in _tensors(arguments)):

@@ -46,6 +46,33 @@ def test_what_is_lazy_or_not_there_crosses_a_graphs_edge(function, arguments, de
     check(function, arguments, arguments, [argument.detach().clone() for argument in arguments], device=device)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_results_that_share_memory_are_views_of_each_other(device, dynamic):
+    def parts(x):
+        y = x * 2
+        return y, y[0], y.t()
+
+    def broken(x):
+        y = x * 2
+        row = y[0]
+        torch._dynamo.graph_break()
+        y.add_(1)
+        return row * 2, y.squeeze(0)
+
+    y, row, turned = torch.compile(parts, backend="rust_backend", dynamic=dynamic)(torch.ones(2, 3, device=device))
+    assert row._base is y and turned._base is y and row._version == y._version
+    w = torch.ones(3, device=device, requires_grad=True)
+    loss = (row * w).sum()
+    y.add_(5)
+    assert row._version == y._version == turned._version
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    x = torch.arange(6.0).view(2, 3).requires_grad_()
+    check(parts, (x,), (x,), device=device, dynamic=dynamic)
+    check(broken, (torch.ones(2, 3),), (torch.zeros(2, 3),), device=device, dynamic=dynamic)
+
+
 def test_an_argument_of_another_kind_is_told_apart():
     compiled = torch.compile(lambda x: x + 0, backend="rust_backend")
     z = torch.tensor([1 + 2j, 3 - 1j])

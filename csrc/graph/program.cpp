@@ -50,6 +50,25 @@ at::Tensor view_of(const c10::Storage& storage, const Result& result) {
   return tensor;
 }
 
+// Lets writes to one count for both.
+void share_versions(const at::Tensor& tensor, const at::Tensor& base) {
+  if (!tensor.is_inference() && !base.is_inference()) {
+    tensor.unsafeGetTensorImpl()->set_version_counter(base.unsafeGetTensorImpl()->version_counter());
+  }
+}
+
+// A further result over the memory of `base`, a result as well: a view that autograd knows of, where it can be one.
+at::Tensor view_on(const at::Tensor& base, const c10::Storage& storage, const Result& result) {
+  if (base.scalar_type() == result.dtype && base.is_conj() == result.is_conj && base.is_neg() == result.is_neg &&
+      !base.is_inference()) {
+    const at::NoGradGuard no_grad;
+    return base.as_strided(result.sizes, result.strides, result.offset);
+  }
+  at::Tensor tensor = view_of(storage, result);
+  share_versions(tensor, base);
+  return tensor;
+}
+
 // The storage of a result; a CPU result's bytes come from the device's pool as well.
 c10::Storage storage_of(size_t address, size_t bytes, bool on_cpu) {
   const c10::Device device = on_cpu ? c10::Device(c10::kCPU) : c10::Device(c10::DeviceType::PrivateUse1, 0);
@@ -213,18 +232,25 @@ std::vector<at::Tensor> Program::execute(const Tensors& tensors, Addresses& inpu
     }
   }
   Storages fresh(result_bytes_.size());
+  // What the results of each storage are views of: they share its version counter, as in eager.
+  c10::SmallVector<at::Tensor, 4> bases(result_bytes_.size());
   std::vector<at::Tensor> results;
   results.reserve(results_.size());
   for (const Result& result : results_) {
     const size_t storage = result.storage;
     if (result.of_input) {
-      results.push_back(view_of(tensors[first_of_storage_[storage]]->storage(), result));
+      const at::Tensor& input = *tensors[first_of_storage_[storage]];
+      results.push_back(view_of(input.storage(), result));
+      share_versions(results.back(), input);
       continue;
     }
     if (!fresh[storage]) {
       fresh[storage] = storage_of(outputs[storage], result_bytes_[storage], result.on_cpu);
+      results.push_back(view_of(fresh[storage], result));
+      bases[storage] = results.back();
+      continue;
     }
-    results.push_back(view_of(fresh[storage], result));
+    results.push_back(view_on(bases[storage], fresh[storage], result));
   }
   return results;
 }

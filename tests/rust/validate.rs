@@ -143,46 +143,6 @@ fn overlap_is_refused_where_it_is_certain() {
 }
 
 #[test]
-fn a_part_of_a_tensor_is_copied_over_all_of_it() {
-    let sizes = [3i64, 2, 4];
-    let own = [8i64, 4, 1];
-    for pattern in 0..64 {
-        // Along each dimension: as the output, repeated, as another dimension, or backwards.
-        let strides: [i64; 3] = std::array::from_fn(|dim| match pattern >> (2 * dim) & 3 {
-            0 => own[dim],
-            1 => 0,
-            2 => own[(dim + 1) % 3],
-            _ => -own[dim],
-        });
-        for offset in 0..24i64 {
-            let mut memory: Vec<f32> = (0..24).map(|at| at as f32).collect();
-            let places: Vec<[i64; 3]> = (0..24).map(|at| [at / 8, at / 4 % 2, at % 4]).collect();
-            let read =
-                |place: &[i64; 3]| offset + place.iter().zip(strides).map(|(at, stride)| at * stride).sum::<i64>();
-            if places.iter().any(|place| !(0..24).contains(&read(place))) {
-                continue;
-            }
-            // Every element that is read and written is written with itself.
-            let keeps = |place: &[i64; 3]| {
-                let from = read(place) as usize;
-                read(&places[from]) as usize == from
-            };
-            let expected: Vec<f32> = places.iter().map(|place| read(place) as f32).collect();
-            let to = view(&memory, 0, &sizes, &own);
-            let from = view(&memory, offset as usize, &sizes, &strides);
-            let done = launch(Op::copy.row(), &[to, from], &Attrs::default());
-            let is_dense_part = strides.iter().zip(own).all(|(&stride, own)| stride == 0 || stride == own);
-            if is_dense_part {
-                assert_eq!(done.is_ok(), places.iter().all(keeps), "{strides:?} from {offset}");
-            }
-            if done.is_ok() && places.iter().all(keeps) {
-                assert_eq!(std::mem::take(&mut memory), expected, "{strides:?} from {offset}");
-            }
-        }
-    }
-}
-
-#[test]
 fn lists_are_looked_through_as_pairs_are() {
     let memory = [0f32; 400];
     let size = [4i64];
