@@ -31,7 +31,7 @@ impl<const OPERANDS: usize> Space<OPERANDS> {
             }
         }
         if numel == 0 || dims.is_empty() {
-            return Self { dims: smallvec![Dim { size: numel, strides: [1; OPERANDS] }], numel };
+            return Self { dims: SmallVec::from_elem(Dim { size: numel, strides: [1; OPERANDS] }, 1), numel };
         }
         dims.reverse();
         // Stable: dimensions that no operand tells apart keep C order.

@@ -91,8 +91,8 @@ impl<T: Real> Product<T> {
                 self.piece::<L, ROWS>(&lines, at, end, &mut totals);
                 at = end;
             }
-            for line in 0..ROWS {
-                *self.sums.add(row + line) = T::from_f64(totals[line]);
+            for (line, total) in totals.into_iter().enumerate() {
+                *self.sums.add(row + line) = T::from_f64(total);
             }
         }
     }
