@@ -212,6 +212,20 @@ def test_a_custom_op_that_touches_memory_itself(name, device, library):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_a_kernel_that_another_library_registers_for_the_device(device, library):
+    def kernel(x):
+        host = rustorch_device.alias(x) if x.device.type == "rustorch" else x
+        return torch.from_numpy(host.numpy() + 1).to(x.device)
+
+    library.define(f"plus_{device}(Tensor x) -> Tensor")
+    for key in ("CPU", "PrivateUse1"):
+        library.impl(f"plus_{device}", kernel, key)
+    library.impl(f"plus_{device}", torch.empty_like, "Meta")
+    op = getattr(torch.ops.rustorch_tests, f"plus_{device}")
+    check(lambda x: op(x * 2) * 3, (torch.tensor([1.0, 2.0]),), (torch.tensor([3.0, 4.0]),), device=device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_a_custom_op_may_write_its_argument(device, library):
     @torch.library.custom_op(f"rustorch_tests::doubles_{device}", mutates_args={"x"})
     def doubles(x: torch.Tensor) -> None:
