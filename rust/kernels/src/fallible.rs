@@ -31,13 +31,6 @@ pub fn filled<T: Clone>(count: usize, value: T) -> Vec<T> {
     list
 }
 
-/// A copy.
-pub fn copied<T: Copy>(elements: &[T]) -> Vec<T> {
-    let mut list = reserved(elements.len());
-    list.extend_from_slice(elements);
-    list
-}
-
 /// As `list.push(element)`.
 pub fn push<T>(list: &mut Vec<T>, element: T) {
     if list.len() == list.capacity() && list.try_reserve(1).is_err() {
@@ -71,7 +64,6 @@ mod tests {
     #[test]
     fn lists_hold_what_they_are_given() {
         assert_eq!(filled(3, 7u8), [7, 7, 7]);
-        assert_eq!(copied(&[1, 2]), [1, 2]);
         assert_eq!((0..5).filter(|at| at % 2 == 0).collected(), [0, 2, 4]);
         assert_eq!(reserved::<u8>(0).capacity(), 0);
     }
