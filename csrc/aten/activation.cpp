@@ -89,6 +89,7 @@ Tensor rrelu(const Tensor& self, Tensor& noise, const Scalar& lower, const Scala
   }
   const Tensor slopes = at::empty_like(noise).uniform_(low, high, std::move(generator));
   noise.copy_(at::where(self.le(0), slopes, 1.0));
+  // Dense however the input lies, as on the CPU.
   return at::mul(self, noise).contiguous();
 }
 
