@@ -23,7 +23,7 @@ pub fn launch(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let mut starts: SmallVec<[i64; 8]> = SmallVec::new();
     let mut total = 0;
     for input in inputs {
-        let mut sizes: SmallVec<[usize; 6]> = out.sizes().iter().map(|&size| size as usize).collect();
+        let mut sizes: SmallVec<[usize; 6]> = SmallVec::from_iter(out.sizes().iter().map(|&size| size as usize));
         sizes[dim] = if input.rank() == out.rank() { input.size(dim) } else { 0 };
         input.expect_sizes("a tensor to concatenate", &sizes)?;
         copy::Cast::new(input.dtype(), out.dtype())?;

@@ -2,6 +2,7 @@
 //! they are still in the cache then.
 
 use crate::error::{Error, Result};
+use crate::fallible::Collected;
 use crate::ops::{Op, Row};
 use crate::reduce::Runs;
 use crate::threads;
@@ -49,7 +50,7 @@ pub(crate) fn check(finish: Option<&dyn Finish>, result: &View<'_>) -> Result<()
 /// Whether elements lie side by side, in whichever order of their dimensions.
 pub fn lies_dense(sizes: &[i64], strides: &[i64]) -> bool {
     let dims = sizes.iter().zip(strides).map(|(&size, &stride)| (size as usize, stride as isize));
-    let mut dims: Vec<(usize, isize)> = dims.collect();
+    let mut dims: Vec<(usize, isize)> = dims.collected();
     dims.sort_unstable_by_key(|&(size, stride)| (stride, size));
     is_dense(dims)
 }

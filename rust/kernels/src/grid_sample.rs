@@ -6,7 +6,7 @@
 use crate::convert::{Compute, StoredFloat};
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
-use crate::fallible::filled;
+use crate::fallible::{Collected, filled};
 use crate::match_float;
 use crate::threads;
 use crate::view::{Attrs, View};
@@ -193,7 +193,7 @@ unsafe impl<S> Sync for Volume<S> {}
 impl<S> Volume<S> {
     /// The channels are dimension `channel`; the three spatial ones are the others after the batch.
     fn of(view: &View<'_>, channel: usize) -> Self {
-        let spatial: Vec<usize> = (1..view.rank()).filter(|&dim| dim != channel).collect();
+        let spatial: Vec<usize> = (1..view.rank()).filter(|&dim| dim != channel).collected();
         let missing = 3 - spatial.len();
         Self {
             data: view.ptr(),
@@ -245,7 +245,7 @@ fn sampling<S>(rule: Rule, out: &View<'_>, input: &View<'_>, grid: &View<'_>) ->
     if grid.size(0) != batch || grid.size(rank - 1) != spatial || input.sizes()[2..].contains(&0) {
         return refuse(&format!("a grid of {:?} does not fit an input of {:?}", grid.sizes(), input.sizes()));
     }
-    let expected = [&[batch, channels][..], &positions.iter().map(|&size| size as usize).collect::<Vec<_>>()].concat();
+    let expected = [&[batch, channels][..], &positions.iter().map(|&size| size as usize).collected()].concat();
     out.expect_sizes("output", &expected)?;
     Ok(Sampling {
         rule,

@@ -10,6 +10,7 @@ use crate::loops::iterate::Space;
 use crate::match_float;
 use crate::threads;
 use crate::view::{Attrs, View};
+use smallvec::SmallVec;
 
 /// Elements that are computed side by side.
 const BLOCK: usize = 16;
@@ -85,8 +86,8 @@ fn over_lines<T: Compute + Stored, const OPERANDS: usize>(
         return Ok(());
     }
     let length = sizes.get(dim).map_or(1, |&size| size as usize);
-    let without = |list: &[i64]| -> smallvec::SmallVec<[i64; 6]> {
-        list.iter().enumerate().filter(|&(at, _)| at != dim).map(|(_, &value)| value).collect()
+    let without = |list: &[i64]| -> SmallVec<[i64; 6]> {
+        SmallVec::from_iter(list.iter().enumerate().filter(|&(at, _)| at != dim).map(|(_, &value)| value))
     };
     let strides = views.map(|view| without(view.strides()));
     let space = Space::<OPERANDS>::new(&without(sizes), std::array::from_fn(|at| &strides[at][..]));

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::system::{self, HUGE_PAGE, limit, map, round_to_page, unmap};
 use super::{HEADER, Header, List, classes};
+use crate::fallible::Collected;
 
 /// Blocks from this size on are large.
 pub const LARGE_FROM: usize = HUGE_PAGE;
@@ -78,7 +79,7 @@ impl State {
         }
         let current = self.carve.1.saturating_sub(SLAB);
         let whole = |slab: usize| slab != current && free.get(&slab) == slabs.get(&slab);
-        let released: Vec<usize> = slabs.keys().copied().filter(|&slab| whole(slab)).collect();
+        let released: Vec<usize> = slabs.keys().copied().filter(|&slab| whole(slab)).collected();
         for list in &mut self.free[..classes::SMALL] {
             let mut kept = List::EMPTY;
             each(*list, |header| {
@@ -238,9 +239,10 @@ impl Shared {
     pub fn release(&self) {
         let (slabs, medium, large) = self.with(|state| {
             let slabs = state.free_slabs();
-            let medium: Vec<(usize, List)> = (classes::SMALL..classes::COUNT)
-                .map(|class| (class, std::mem::replace(&mut state.free[class], List::EMPTY)))
-                .collect();
+            let medium: [(usize, List); classes::COUNT - classes::SMALL] = std::array::from_fn(|at| {
+                let class = classes::SMALL + at;
+                (class, std::mem::replace(&mut state.free[class], List::EMPTY))
+            });
             state.large_bytes = 0;
             (slabs, medium, std::mem::take(&mut state.large))
         });

@@ -1,5 +1,7 @@
 //! One spatial dimension of a gather: which outputs there are, and where their taps read.
 
+use crate::fallible::Collected;
+
 /// A tap of the kernel: its index, the phase of the source that it reads, and how far along.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tap {
@@ -30,7 +32,7 @@ pub struct Outputs {
 
 /// Every output `o` reads `o * stride + k * dilation - padding`.
 pub fn forward(outputs: usize, kernel: usize, stride: usize, padding: usize, dilation: usize) -> (Source, Outputs) {
-    let mut residues: Vec<usize> = (0..kernel).map(|k| k * dilation % stride).collect();
+    let mut residues: Vec<usize> = (0..kernel).map(|k| k * dilation % stride).collected();
     residues.sort_unstable();
     residues.dedup();
     let taps: Vec<Tap> = (0..kernel)
@@ -39,7 +41,7 @@ pub fn forward(outputs: usize, kernel: usize, stride: usize, padding: usize, dil
             let phase = residues.iter().position(|&other| other == residue).expect("collected above");
             Tap { kernel: k, phase, shift: k * dilation / stride }
         })
-        .collect();
+        .collected();
     let extent = outputs + taps.iter().map(|tap| tap.shift).max().unwrap_or(0);
     (Source { step: stride, residues, low: padding, extent }, Outputs { first: 0, step: 1, count: outputs, taps })
 }
@@ -79,9 +81,9 @@ pub fn input_grad(
             count: (inputs - first).div_ceil(stride),
             taps: shifts(first)
                 .map(|(kernel, shift)| Tap { kernel, phase: 0, shift: (shift + low) as usize })
-                .collect(),
+                .collected(),
         })
-        .collect();
+        .collected();
     let reach = |outputs: &Outputs| outputs.count + outputs.taps.iter().map(|tap| tap.shift).max().unwrap_or(0);
     let extent = classes.iter().map(reach).max().unwrap_or(0);
     (Source { step: 1, residues: Vec::from([0]), low: low as usize, extent }, classes)

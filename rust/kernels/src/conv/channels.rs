@@ -140,7 +140,7 @@ pub fn run<S: StoredFloat>(
         if source.batch * positions.len() > TASK_POSITIONS {
             panels.lay_out_ahead(*groups)?;
         }
-        let along = (0..DEPTH.min(panels.depth())).map(|step| (step * width) as isize).collect();
+        let along = (0..DEPTH.min(panels.depth())).map(|step| (step * width) as isize).collected();
         classes.push(Class { positions, taps, steps: Vec::new(), panels, along });
     }
     let of_channels = report.filter(|_| setup.is_one_class()).and_then(Report::of_channels);

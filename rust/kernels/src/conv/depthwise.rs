@@ -15,7 +15,7 @@ use super::weights::Block;
 use super::{Geometry, Images};
 use crate::convert::StoredFloat;
 use crate::error::{Error, Result};
-use crate::fallible::reserved;
+use crate::fallible::{Collected, reserved};
 use crate::isa::Level;
 use crate::lanes::{Kernel, Lanes, run_at};
 use crate::scratch::Scratch;
@@ -90,12 +90,12 @@ pub fn gather<S: StoredFloat>(
         Class {
             tiles: tile::cut(positions.vectors.len(), tile::width(registers, 1)),
             positions,
-            steps: steps.collect(),
+            steps: steps.collected(),
             weights,
             first: depth * out.stride[0] + row * out.stride[1] + col * across,
         }
     });
-    let classes: Vec<_> = classes.collect();
+    let classes: Vec<_> = classes.collected();
     let taps = classes.iter().map(|class| class.steps.len()).max().unwrap_or(0);
     let vectors: usize = classes.iter().map(|class| class.positions.vectors.len() * (class.steps.len() + 1)).sum();
     let planes = setup.out.count * setup.out.channels;

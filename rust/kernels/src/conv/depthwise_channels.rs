@@ -47,7 +47,7 @@ impl Axis {
             (tap.kernel, at as isize - source.low as isize)
         });
         let Outputs { first, step, count, .. } = *outputs;
-        Self { first, step, count, stride: source.step as isize, taps: taps.collect(), size: size as isize }
+        Self { first, step, count, stride: source.step as isize, taps: SmallVec::from_iter(taps), size: size as isize }
     }
 
     /// The taps of an output that read the input: the kernel's index, and where.

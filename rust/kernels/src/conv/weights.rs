@@ -3,6 +3,7 @@
 use super::Target;
 use crate::convert::StoredFloat;
 use crate::error::Result;
+use crate::fallible::Collected;
 use crate::scratch::Scratch;
 use crate::threads;
 
@@ -87,7 +88,7 @@ impl<T: crate::lanes::Real> Weights<T> {
             group: (outputs * each) as isize,
             output: each as isize,
             input: taps as isize,
-            taps: (0..taps as isize).collect(),
+            taps: (0..taps as isize).collected(),
         })
     }
 

@@ -29,7 +29,7 @@ pub fn roll(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         return Err(Error::Shape(format!("cannot roll {:?} into {:?}", from.sizes(), out.sizes())));
     }
     let shifts = attrs.ints.chunks_exact(2).map(|pair| Ok((known_dim(&from, pair[0])?, pair[1])));
-    roll_from(&out, &from, &shifts.collect::<Result<Vec<_>>>()?)
+    roll_from(&out, &from, &Result::<Vec<_>>::from_iter(shifts)?)
 }
 
 /// Rolls along the first dimension of `shifts`, two pieces, and each along the others.

@@ -1,5 +1,7 @@
 //! Rows of a table looked up by tokens, and their gradients summed back.
 
+use smallvec::SmallVec;
+
 use super::offsets::{Axis, Policy, offsets};
 use super::read::expect;
 use super::steer::{Layout, take};
@@ -22,12 +24,12 @@ pub fn embedding(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
     let [out, weight, indices] = expect(views)?;
     weight.expect_rank("weight", 2)?;
     let offsets = offsets(&[Axis::new(&indices, &weight, 0)], indices.sizes(), Policy::STRICT)?;
-    let extended = |dims: &[i64], last: i64| -> Dims { dims.iter().copied().chain([last]).collect() };
+    let extended = |dims: &[i64], last: i64| -> Dims { Dims::from_iter(dims.iter().copied().chain([last])) };
     let layout = Layout {
         sizes: extended(indices.sizes(), weight.sizes()[1]),
         tensor: extended(&Dims::from_elem(0, indices.rank()), weight.strides()[1]),
         offsets: extended(&contiguous_strides(indices.sizes()), 0),
-        steered: (0..=indices.rank()).map(|dim| dim < indices.rank()).collect(),
+        steered: SmallVec::from_iter((0..=indices.rank()).map(|dim| dim < indices.rank())),
     };
     take(&out, &weight, &layout, &offsets)
 }
@@ -39,7 +41,7 @@ pub fn embedding_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let [grad_weight, grad, indices] = expect(views)?;
     grad_weight.expect_rank("grad_weight", 2)?;
     let width = grad_weight.sizes()[1];
-    let expected = indices.sizes().iter().copied().chain([width]).map(|size| size as usize).collect::<Vec<_>>();
+    let expected = indices.sizes().iter().copied().chain([width]).map(|size| size as usize).collected();
     grad.expect_sizes("grad_output", &expected)?;
     grad.expect_dtype("grad_output", grad_weight.dtype())?;
     let rows = Axis { index: indices, dim: 0, size: grad_weight.sizes()[0], stride: 1 };

@@ -1,5 +1,7 @@
 //! take and put: indices into a tensor's elements in C order, whatever its shape.
 
+use smallvec::SmallVec;
+
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::read::expect;
@@ -61,7 +63,7 @@ fn flat(steered: &View<'_>, index: &View<'_>) -> Result<(Layout, Vec<isize>)> {
         sizes: index.sizes().into(),
         tensor: Dims::from_elem(0, index.rank()),
         offsets: dense.clone(),
-        steered: (0..index.rank()).map(|_| true).collect(),
+        steered: SmallVec::from_iter((0..index.rank()).map(|_| true)),
     };
     let mut offsets = filled(index.numel(), 0isize);
     struct Target(*mut isize);

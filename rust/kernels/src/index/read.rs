@@ -6,6 +6,7 @@ use super::offsets::{Axis, Policy, broadcast_strides, offsets};
 use super::steer::{Layout, take};
 use super::{Dims, contiguous_strides};
 use crate::error::{Error, Result};
+use crate::fallible::Collected;
 use crate::view::{Attrs, View};
 
 /// `[out, self, index]`, ints `[dim]`: `out[i][j] = self[index[i][j]][j]` for dim 0.
@@ -69,7 +70,7 @@ pub(super) fn along_dim(steered: &View<'_>, index: &View<'_>, dim: usize) -> Res
         sizes: index.sizes().into(),
         tensor,
         offsets: contiguous_strides(index.sizes()),
-        steered: (0..index.rank()).map(|at| at == dim).collect(),
+        steered: SmallVec::from_iter((0..index.rank()).map(|at| at == dim)),
     };
     Ok((layout, offsets))
 }
@@ -88,14 +89,14 @@ pub(super) fn slices(steered: &View<'_>, index: &View<'_>, dim: usize, policy: P
     sizes[dim] = index.sizes()[0];
     tensor[dim] = 0;
     strides[dim] = 1;
-    let steered = (0..sizes.len()).map(|at| at == dim).collect();
+    let steered = SmallVec::from_iter((0..sizes.len()).map(|at| at == dim));
     Ok((Layout { sizes, tensor, offsets: strides, steered }, offsets))
 }
 
 /// The layout of advanced indexing. The broadcast shape of the indices stands where the first
 /// index stood if they are neighbours, else in front.
 pub(super) fn advanced(steered: &View<'_>, indices: &[View<'_>]) -> Result<(Layout, Vec<isize>)> {
-    let given: SmallVec<[usize; 6]> = (0..indices.len()).filter(|&dim| indices[dim].is_present()).collect();
+    let given: SmallVec<[usize; 6]> = SmallVec::from_iter((0..indices.len()).filter(|&dim| indices[dim].is_present()));
     if indices.len() > steered.rank() {
         return Err(Error::Shape(format!(
             "too many indices for tensor of dimension {} (got {})",
@@ -104,7 +105,8 @@ pub(super) fn advanced(steered: &View<'_>, indices: &[View<'_>]) -> Result<(Layo
         )));
     }
     let broadcast = broadcast_sizes(given.iter().map(|&dim| &indices[dim]))?;
-    let axes: SmallVec<[Axis<'_>; 4]> = given.iter().map(|&dim| Axis::new(&indices[dim], steered, dim)).collect();
+    let axes: SmallVec<[Axis<'_>; 4]> =
+        SmallVec::from_iter(given.iter().map(|&dim| Axis::new(&indices[dim], steered, dim)));
     let offsets = offsets(&axes, &broadcast, Policy::WRAP)?;
     let neighbours = given.windows(2).all(|pair| pair[1] == pair[0] + 1);
     let place = if neighbours { given.first().copied().unwrap_or(0) } else { 0 };
@@ -141,7 +143,7 @@ fn broadcast_sizes<'a, 'b: 'a>(indices: impl Iterator<Item = &'a View<'b>> + Clo
     }
     for index in indices.clone() {
         if broadcast_strides(index, &sizes).is_err() {
-            let shapes: Vec<String> = indices.map(|index| format!("{:?}", index.sizes())).collect();
+            let shapes: Vec<String> = indices.map(|index| format!("{:?}", index.sizes())).collected();
             return Err(Error::Value(format!(
                 "shape mismatch: indexing tensors could not be broadcast together with shapes {}",
                 shapes.join(", ")

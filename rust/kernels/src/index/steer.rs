@@ -3,6 +3,7 @@
 use super::read::at_least_1d;
 use super::{Dims, match_size};
 use crate::error::Result;
+use crate::fallible::Collected;
 use crate::isa::{self, Level};
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::copy::Cast;
@@ -43,7 +44,7 @@ pub(super) fn take(out: &View<'_>, from: &View<'_>, layout: &Layout, offsets: &[
     out.expect_dtype("out", from.dtype())?;
     // A 0-D tensor was indexed as one of a single element.
     let out = &if layout.sizes.len() == 1 { at_least_1d(out) } else { *out };
-    let sizes: Vec<usize> = layout.sizes.iter().map(|&size| size as usize).collect();
+    let sizes: Vec<usize> = layout.sizes.iter().map(|&size| size as usize).collected();
     out.expect_sizes("out", &sizes)?;
     match_size!(from.dtype(), T => take_typed::<T>(out, from, layout, offsets))
 }
@@ -99,7 +100,8 @@ pub(super) unsafe fn put<D: Copy, S: Copy>(
 ) {
     let split = |keep: bool| {
         let chosen = |strides: &[i64]| -> Dims {
-            strides.iter().zip(&layout.steered).filter(|&(_, &steered)| steered == keep).map(|(&at, _)| at).collect()
+            let steered = strides.iter().zip(&layout.steered);
+            Dims::from_iter(steered.filter(|&(_, &steered)| steered == keep).map(|(&at, _)| at))
         };
         let strides = [chosen(&layout.tensor), chosen(&layout.offsets), chosen(from.strides)];
         Space::new(&chosen(&layout.sizes), [&strides[0], &strides[1], &strides[2]])

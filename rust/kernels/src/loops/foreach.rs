@@ -5,7 +5,7 @@ use super::iterate::alike;
 use super::pointwise;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::fallible::reserved;
+use crate::fallible::{Collected, reserved};
 use crate::isa;
 use crate::ops::row::{Block, Scalars, block_over};
 use crate::ops::{Entry, Expression, Op, Outputs};
@@ -29,7 +29,7 @@ pub fn launch(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let attrs = Attrs { ints: &attrs.ints[HEAD..], floats: attrs.floats };
     match row.entry {
         Entry::Kernel(run) => (0..count).try_for_each(|tensor| {
-            let operands: Vec<View<'_>> = views.iter().skip(tensor).step_by(count).copied().collect();
+            let operands: Vec<View<'_>> = views.iter().skip(tensor).step_by(count).copied().collected();
             run(&operands, &attrs)
         }),
         Entry::Pointwise(expression) => {

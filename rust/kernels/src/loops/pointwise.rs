@@ -72,7 +72,7 @@ fn refuse_zero(divisor: View<'_>, compute: DType) -> Result<()> {
     // What a broadcast repeats is looked at once.
     let seen =
         |dim: usize| if divisor.stride(dim) == 0 { divisor.size(dim).min(1) as i64 } else { divisor.sizes()[dim] };
-    let sizes: SmallVec<[i64; 6]> = (0..divisor.rank()).map(seen).collect();
+    let sizes: SmallVec<[i64; 6]> = SmallVec::from_iter((0..divisor.rank()).map(seen));
     let space = Space::new(&sizes, [divisor.strides()]);
     let cast = Cast::new(divisor.dtype(), compute)?;
     let level = isa::level();

@@ -4,7 +4,7 @@
 use crate::convert::StoredFloat;
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
-use crate::fallible::{filled, reserved};
+use crate::fallible::{Collected, filled, reserved};
 use crate::index::contiguous_strides;
 use crate::isa::{self, Level};
 use crate::lanes::{Vectorised, vectorise_at};
@@ -43,12 +43,12 @@ pub(super) fn lists<'v, 'a>(views: &'v [View<'a>], groups: usize) -> Result<Vec<
     if count == 0 {
         return Ok(filled(groups, &[]));
     }
-    let lists: Vec<_> = views.chunks_exact(count).collect();
+    let lists: Vec<_> = views.chunks_exact(count).collected();
     for tensor in 0..count {
         let parameter = &lists[0][tensor];
         for list in &lists[1..] {
             list[tensor].expect_dtype("a gradient or state", parameter.dtype())?;
-            let sizes: Vec<usize> = parameter.sizes().iter().map(|&size| size as usize).collect();
+            let sizes: Vec<usize> = parameter.sizes().iter().map(|&size| size as usize).collected();
             list[tensor].expect_sizes("a gradient or state", &sizes)?;
         }
         if !parameter.dtype().is_float() {
@@ -63,8 +63,8 @@ pub(super) fn run<R: Rule<STATES>, const STATES: usize>(lists: &[&[View<'_>]], g
     let mut pieces = Vec::new();
     let mut total = 0;
     for (tensor, parameter) in lists[0].iter().enumerate() {
-        let operands: Vec<View<'_>> = lists.iter().map(|list| list[tensor]).collect();
-        if !alike(&operands.iter().collect::<Vec<_>>()) {
+        let operands: Vec<View<'_>> = lists.iter().map(|list| list[tensor]).collected();
+        if !alike(&operands.iter().collected()) {
             packed::<R, STATES>(&operands, grads, rule, tensor)?;
             continue;
         }

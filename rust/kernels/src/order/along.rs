@@ -1,6 +1,7 @@
 //! The lines along one dimension of several views.
 
 use crate::error::{Error, Result};
+use crate::fallible::Collected;
 use crate::index::Dims;
 use crate::loops::iterate::Space;
 use crate::scratch::Scratch;
@@ -49,11 +50,11 @@ impl<const VIEWS: usize> Along<VIEWS> {
         let rank = views[0].rank();
         let along = dim as usize;
         let others = |list: &[i64]| -> Dims {
-            list.iter().enumerate().filter(|&(at, _)| at != along).map(|(_, &value)| value).collect()
+            Dims::from_iter(list.iter().enumerate().filter(|&(at, _)| at != along).map(|(_, &value)| value))
         };
         let sizes = others(views[0].sizes());
         if (rank > 0 && along >= rank) || views.iter().any(|view| others(view.sizes()) != sizes) {
-            let shapes: Vec<&[i64]> = views.iter().map(|view| view.sizes()).collect();
+            let shapes: Vec<&[i64]> = views.iter().map(|view| view.sizes()).collected();
             return Err(Error::Shape(format!("expected shapes that differ in dimension {dim} only, got {shapes:?}")));
         }
         let strides = views.map(|view| others(view.strides()));

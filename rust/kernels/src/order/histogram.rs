@@ -63,7 +63,7 @@ fn fill<S: StoredFloat>(out: &View<'_>, points: &View<'_>, weights: Option<&View
     let edges: Vec<Vec<S::Math>> = edges
         .iter()
         .map(|edges| (0..edges.size(0) as isize).map(|at| load(edges, at * edges.stride(0))).collected())
-        .collect();
+        .collected();
     let mut cells = filled(out.numel(), S::Math::ZERO);
     for row in 0..points.size(0) as isize {
         let mut cell = Some(0);

@@ -39,7 +39,7 @@ impl Axis {
             counts.push(if include_padding { end.saturating_sub(start) } else { clipped.1.saturating_sub(clipped.0) });
             clipped
         });
-        let spans = spans.collect();
+        let spans = spans.collected();
         Self { spans, counts }
     }
 

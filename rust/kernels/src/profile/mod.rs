@@ -15,6 +15,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::dtype::DType;
 use crate::error::Result;
+use crate::fallible::Collected;
 use crate::view::View;
 
 /// What someone profiles for.
@@ -139,7 +140,7 @@ pub fn totals() -> HashMap<Kernel, Totals> {
 /// Takes the launches of the timeline so far, in the order of their beginning.
 pub fn take_events() -> Vec<Event> {
     let mut events: Vec<Event> =
-        locked(&BUFFERS).iter().flat_map(|buffer| std::mem::take(&mut locked(buffer).events)).collect();
+        locked(&BUFFERS).iter().flat_map(|buffer| std::mem::take(&mut locked(buffer).events)).collected();
     events.sort_by_key(|event| event.start);
     events
 }
@@ -202,7 +203,7 @@ pub fn timed(
         if on & TIMELINE != 0 {
             let shapes = |views: &[View<'_>]| {
                 let present = views.iter().filter(|view| view.is_present());
-                present.map(|view| Shape { sizes: view.sizes().to_vec(), dtype: view.dtype() }).collect()
+                present.map(|view| Shape { sizes: view.sizes().to_vec(), dtype: view.dtype() }).collected()
             };
             let event = Event {
                 kernel: kernel.clone(),

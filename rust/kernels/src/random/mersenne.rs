@@ -5,6 +5,7 @@ use super::dropout::{Blocks, Draws, apply, expect_masked};
 use crate::convert::StoredFloat;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::fallible::Collected;
 use crate::view::{Attrs, View};
 
 /// Words of the generator's state.
@@ -80,7 +81,7 @@ pub fn dropout(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     }
     let mut generator = Mersenne { words, next: *next as usize };
     let views = expect_masked(&[out, mask, input], 1)?;
-    let mut order: Vec<usize> = (0..mask.rank()).collect();
+    let mut order: Vec<usize> = (0..mask.rank()).collected();
     order.sort_by_key(|&dim| std::cmp::Reverse(mask.stride(dim)));
     let shapes = views.map(|view| [view.sizes(), view.strides()].map(|dims| permuted(dims, &order)));
     let in_order = |at: usize| {
@@ -93,7 +94,7 @@ pub fn dropout(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
 }
 
 fn permuted(dims: &[i64], order: &[usize]) -> Vec<i64> {
-    order.iter().map(|&dim| dims[dim]).collect()
+    order.iter().map(|&dim| dims[dim]).collected()
 }
 
 impl Draws for &mut Mersenne<'_> {

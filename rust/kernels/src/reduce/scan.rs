@@ -8,6 +8,7 @@ use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
+use crate::fallible::Collected;
 use crate::index::{Arithmetic, expect};
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
@@ -232,7 +233,7 @@ fn launch<P: Scan>(views: [&View<'_>; 3], attrs: &Attrs<'_>) -> Result<()> {
     let (length, strides) =
         if output.rank() == 0 { (1, [1; 3]) } else { (output.size(dim), views.map(|view| view.stride(dim))) };
     let without = |list: &[i64]| -> Vec<i64> {
-        list.iter().enumerate().filter(|&(at, _)| at != dim).map(|(_, &value)| value).collect()
+        list.iter().enumerate().filter(|&(at, _)| at != dim).map(|(_, &value)| value).collected()
     };
     let sizes = without(output.sizes());
     let others = views.map(|view| without(view.strides()));

@@ -4,7 +4,7 @@ use crate::convert::StoredFloat;
 use crate::dtype::DType;
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
-use crate::fallible::reserved;
+use crate::fallible::{Collected, reserved};
 use crate::match_float;
 use crate::threads;
 use crate::view::{Attrs, View};
@@ -152,7 +152,7 @@ pub fn segment_reduce_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<
     for view in [grad_data, grad, out] {
         view.expect_dtype("a gradient or the result", data.dtype())?;
     }
-    let sizes: Vec<usize> = data.sizes().iter().map(|&size| size as usize).collect();
+    let sizes: Vec<usize> = data.sizes().iter().map(|&size| size as usize).collected();
     grad_data.expect_sizes("the gradient of data", &sizes)?;
     if grad.sizes() != out.sizes() {
         return Err(Error::Shape(format!("a gradient of {:?} of a result of {:?}", grad.sizes(), out.sizes())));

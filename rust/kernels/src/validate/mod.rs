@@ -128,7 +128,7 @@ fn mixed(row: &Row, output: &View<'_>, operand: &View<'_>, is_input: bool) -> Re
     let same = output.bytes() == operand.bytes() && {
         let dims = |view: &View<'_>| -> SmallVec<[(i64, i64); 6]> {
             let dims = view.sizes().iter().copied().zip(view.strides().iter().copied());
-            dims.filter(|&(size, _)| size != 1).collect()
+            SmallVec::from_iter(dims.filter(|&(size, _)| size != 1))
         };
         output.dtype().size() == operand.dtype().size() && dims(output) == dims(operand)
     };
@@ -169,7 +169,7 @@ fn is_part_of(input: &View<'_>, output: &View<'_>) -> bool {
 /// dimension repeats counts once.
 fn is_dense(view: &View<'_>) -> bool {
     let mut dims: SmallVec<[(i64, i64); 6]> =
-        view.strides().iter().copied().zip(view.sizes().iter().copied()).collect();
+        SmallVec::from_iter(view.strides().iter().copied().zip(view.sizes().iter().copied()));
     dims.retain(|&mut (stride, size)| stride != 0 && size != 1);
     dims.sort_unstable();
     let mut expected = 1;
