@@ -2,49 +2,18 @@
 
 import functools
 import multiprocessing
-import os
-import resource
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 
 import pytest
 import torch
 import torch.nn.functional as F
+from memory_limit import DONE, REFUSED, under
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is Linux's")
 
 COUNT = 1 << 21
-REFUSED, DONE, OTHER = 3, 4, 5
-
-
-def address_space() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
-
-
-def under(limit: int, call: Callable[[], object]) -> int:
-    """Runs `call` in a child with `limit` more bytes of address space than it has: what became of it, or minus the
-    signal that ended it."""
-    child = os.fork()
-    if child == 0:
-        code = OTHER
-        try:
-            signal.alarm(60)
-            # The pool's threads first: what a thread's start takes, the system takes, or ends the process.
-            torch.ones(COUNT, device="rustorch").exp()
-            torch.rustorch.empty_cache()
-            resource.setrlimit(resource.RLIMIT_AS, (address_space() + limit, resource.RLIM_INFINITY))
-            call()
-            code = DONE
-        except (torch.OutOfMemoryError, MemoryError):
-            code = REFUSED
-        except BaseException as error:
-            os.write(2, f"{type(error)}: {error}\n".encode())
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.fixture(scope="module")
