@@ -47,6 +47,7 @@ EXPANDED = {
     "threshold_": lambda x: F.threshold(x, 0.5, 7.0, inplace=True),
     "full": lambda x: torch.full(x.shape, 3.0, out=x),
     "a row": lambda x: x.__setitem__(0, 5.0),
+    "a list is zeroed": lambda x: torch._foreach_zero_([x, torch.ones(2, device=x.device)]),
     "masked_fill_": lambda x: x.masked_fill_(torch.arange(12, device=x.device).view(3, 4) % 5 == 1, 9.0),
     "index_fill_": lambda x: x.index_fill_(1, torch.tensor([2], device=x.device), 9.0),
     "a number by places": lambda x: x.__setitem__(torch.tensor([2, 0], device=x.device), 4.0),

@@ -52,6 +52,7 @@
 
 #include <algorithm>
 
+#include "aten/expanded.h"
 #include "aten/overlap.h"
 #include "aten/pointwise.h"
 #include "graph/capture.h"
@@ -236,7 +237,7 @@ void zero(TensorList self) {
   }
   c10::SmallVector<Operand, 32> operands;
   for (const Tensor& tensor : self) {
-    operands.push_back(Operand::bits(tensor));
+    operands.push_back(Operand::bits(once(tensor)));
   }
   launch_each(Op::fill_, self.size(), operands, {0}, {0, 0});
 }

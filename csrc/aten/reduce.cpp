@@ -364,11 +364,15 @@ Tensor count_nonzero(const Tensor& self, at::IntArrayRef dims) {
   return result;
 }
 
+void expect_variance_of(const Tensor& self, const char* name) {
+  TORCH_CHECK_NOT_IMPLEMENTED(at::isFloatingType(self.scalar_type()), name,
+                              " only support floating point and complex dtypes");
+}
+
 // Variances and deviations: which of (spread, mean) are wanted, and where they go.
 void launch_variance(const char* name, const Tensor& self, DimMask mask, const std::optional<at::Scalar>& correction,
                      bool root, const Tensor& spread, const Tensor& mean) {
-  TORCH_CHECK_NOT_IMPLEMENTED(at::isFloatingType(self.scalar_type()),
-                              mean.defined() ? name : "std and var", " only support floating point and complex dtypes");
+  expect_variance_of(self, mean.defined() ? name : "std and var");
   const double less = correction.has_value() ? correction->toDouble() : 1.0;
   const int64_t outputs = spread.numel();
   const int64_t reduced = outputs == 0 ? 0 : self.numel() / outputs;
@@ -398,6 +402,7 @@ Tensor& variance_out(const Tensor& self, at::OptionalIntArrayRef dims, const std
   if (!native(self) || !native(out)) {
     return call_fallback<Traits>(self, dims, correction, keepdim, out);
   }
+  expect_variance_of(self, "std and var");
   TORCH_CHECK(at::isFloatingType(out.scalar_type()), "result type ", self.scalar_type(),
               " can't be cast to the desired output type ", out.scalar_type());
   const DimMask mask = dims_of(self, dims);

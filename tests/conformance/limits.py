@@ -90,6 +90,8 @@ def in_child(op: object) -> list[str]:
         try:
             torch.rustorch.set_fallback_policy("error")
             os.write(send, "\n".join(runs(op)).encode() or b"no large sample")
+        except Exception as error:
+            os.write(send, f"WRONG: {type(error).__name__}: {error}".splitlines()[0].encode())
         finally:
             os._exit(0)
     os.close(send)
@@ -103,7 +105,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m conformance.limits", description=__doc__)
     parser.add_argument("--ops", default="*", help="a pattern of op names, such as 'nn.functional.*'")
     pattern = parser.parse_args().ops
-    every = {name: op for name, op in ops().items() if hasattr(op, "sample_inputs") and fnmatch.fnmatch(name, pattern)}
+    every = {name: op for name, op in ops().items() if getattr(op, "dtypes", None) and fnmatch.fnmatch(name, pattern)}
     enlarge()
     seen: dict[str, int] = {}
     wrong = 0
