@@ -351,10 +351,11 @@ pub trait Float: Number {
     fn erf(self) -> Self;
     fn sin(self) -> Self;
     fn cos(self) -> Self;
-    /// Too far from zero for `sin` and `cos`; the next two are right there.
+    /// Too far from zero for `sin` and `cos`; the next three are right there.
     fn is_far(self) -> bool;
     fn sin_far(self) -> Self;
     fn cos_far(self) -> Self;
+    fn tan_far(self) -> Self;
     fn tan(self) -> Self;
     fn asin(self) -> Self;
     fn acos(self) -> Self;
@@ -522,6 +523,9 @@ macro_rules! float {
             }
             fn cos_far(self) -> Self {
                 $type::cos(self)
+            }
+            fn tan_far(self) -> Self {
+                $type::tan(self)
             }
             #[inline(always)]
             fn atan2(self, x: Self) -> Self {

@@ -8,6 +8,8 @@ use crate::lanes::Lanes;
 
 /// The most vectors of a tile.
 pub const MOST: usize = 6;
+/// Steps that are added one to another. A longer sum is one of such sums: its error grows with a chain's length.
+const CHAIN: usize = 128;
 
 /// Rows of a full tile: with three vectors they fill the registers, with some left for operands.
 pub const fn rows(registers: usize) -> usize {
@@ -124,36 +126,36 @@ impl<S: StoredFloat> Tile<'_, S> {
         let partial = |row: usize, vector: usize| self.partial.wrapping_add((row * MOST + vector) * L::WIDTH);
         // SAFETY: the caller's.
         unsafe {
-            let mut sums = [[L::splat(S::Math::ZERO); VECTORS]; ROWS];
-            if self.resume {
-                for row in 0..ROWS {
-                    for vector in 0..VECTORS {
-                        sums[row][vector] = L::load(partial(row, vector));
-                    }
-                }
-            } else if !self.bias.is_null() {
-                for row in 0..ROWS {
-                    sums[row] = [L::splat(*self.bias.add(row)); VECTORS];
-                }
-            }
             let from: [*const S::Math; VECTORS] =
                 std::array::from_fn(|vector| self.source.wrapping_offset(self.positions[vector].input));
-            for step in self.steps {
-                let values: [L::Vector; VECTORS] =
-                    std::array::from_fn(|vector| L::load(from[vector].wrapping_offset(step.source)));
-                let weights = self.weights.wrapping_offset(step.weight);
-                for row in 0..ROWS {
-                    let weight = L::splat(*weights.wrapping_offset(row as isize * self.weight_row));
-                    for vector in 0..VECTORS {
-                        sums[row][vector] = L::fma(values[vector], weight, sums[row][vector]);
+            let mut goes_on = self.resume;
+            for steps in self.steps.chunks(CHAIN) {
+                let mut sums = [[L::splat(S::Math::ZERO); VECTORS]; ROWS];
+                if !goes_on && !self.bias.is_null() {
+                    for row in 0..ROWS {
+                        sums[row] = [L::splat(*self.bias.add(row)); VECTORS];
                     }
                 }
-            }
-            // Through memory, so that the sums have fixed registers while they are added to.
-            for row in 0..ROWS {
-                for vector in 0..VECTORS {
-                    L::store(partial(row, vector), sums[row][vector]);
+                for step in steps {
+                    let values: [L::Vector; VECTORS] =
+                        std::array::from_fn(|vector| L::load(from[vector].wrapping_offset(step.source)));
+                    let weights = self.weights.wrapping_offset(step.weight);
+                    for row in 0..ROWS {
+                        let weight = L::splat(*weights.wrapping_offset(row as isize * self.weight_row));
+                        for vector in 0..VECTORS {
+                            sums[row][vector] = L::fma(values[vector], weight, sums[row][vector]);
+                        }
+                    }
                 }
+                // Through memory, so that the sums have fixed registers while they are added to.
+                for row in 0..ROWS {
+                    for vector in 0..VECTORS {
+                        let to = partial(row, vector);
+                        let sum = sums[row][vector];
+                        L::store(to, if goes_on { L::add(L::load(to), sum) } else { sum });
+                    }
+                }
+                goes_on = true;
             }
             if self.suspend {
                 return;

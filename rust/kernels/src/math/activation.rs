@@ -182,7 +182,7 @@ pub trait Activation: Float {
     #[inline(always)]
     fn tanh_softplus(self) -> Self {
         let exponential = self.exp();
-        let product = exponential.mul(exponential.add(Self::constant(2.0)));
+        let product = exponential.mul_add(exponential, exponential.add(exponential));
         let tanh = product.div(product.add(Self::constant(2.0)));
         if self > Self::constant(20.0) { Self::ONE } else { tanh }
     }

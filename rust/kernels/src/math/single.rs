@@ -6,7 +6,7 @@
 
 mod wide;
 
-pub use wide::{FAR, cos, exp_m1, exp2, ln_1p, log2, log10, pow, sin};
+pub use wide::{FAR, atan, atanh, cos, exp_m1, exp2, ln_1p, log2, log10, pow, sin, tan};
 
 /// Adding it rounds to a whole number, which is then in the low bits.
 pub const ROUND: f32 = 12_582_912.0;
@@ -75,9 +75,12 @@ fn power_of_two(exponent: i32) -> f32 {
 fn exp_parts(x: f32) -> (f32, i32) {
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let whole = shifted - ROUND;
-    let rest = whole.mul_add(-LN_2_LOW, whole.mul_add(-LN_2_HIGH, x));
+    // The high part is exact; what is small is added to it once, so that little is lost before the last rounding.
+    let high = whole.mul_add(-LN_2_HIGH, x);
+    let low = whole * -LN_2_LOW;
+    let rest = high + low;
     let tail = polynomial(rest, EXP_TAIL);
-    let value = (rest * rest).mul_add(tail, rest) + 1.0;
+    let value = (rest * rest).mul_add(tail, low) + high + 1.0;
     (value, (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32))
 }
 
@@ -156,11 +159,6 @@ pub fn erf(x: f32) -> f32 {
 }
 
 #[inline(always)]
-pub fn tan(x: f32) -> f32 {
-    x.tan()
-}
-
-#[inline(always)]
 pub fn asin(x: f32) -> f32 {
     x.asin()
 }
@@ -168,11 +166,6 @@ pub fn asin(x: f32) -> f32 {
 #[inline(always)]
 pub fn acos(x: f32) -> f32 {
     x.acos()
-}
-
-#[inline(always)]
-pub fn atan(x: f32) -> f32 {
-    x.atan()
 }
 
 #[inline(always)]
@@ -194,11 +187,6 @@ pub fn asinh(x: f32) -> f32 {
 pub fn acosh(x: f32) -> f32 {
     // libm's has values below one as well.
     if x < 1.0 { f32::NAN } else { libm::acoshf(x) }
-}
-
-#[inline(always)]
-pub fn atanh(x: f32) -> f32 {
-    libm::atanhf(x)
 }
 
 #[inline(always)]

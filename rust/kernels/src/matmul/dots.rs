@@ -15,7 +15,7 @@ const SHALLOWEST: usize = 256;
 /// Depth of a block: the operands' rows of a tile stay in the first-level cache.
 const DEPTH: usize = 1024;
 /// Depth past which sums are joined in f64, so that their error does not grow with it.
-const DEEP: usize = 16 * DEPTH;
+const DEEP: usize = 4 * DEPTH;
 /// The most sums that are: others would take memory beside the product's own.
 const FEW: usize = 4096;
 

@@ -11,7 +11,7 @@ use crate::scratch::Scratch;
 const SIDE: usize = 4;
 /// Elements of a row that are summed before they join the row's sum, in f64: so its error does not grow with the
 /// row.
-const PIECE: usize = 1 << 14;
+const PIECE: usize = 1 << 12;
 /// Rows of a pass over columns: the sums stay in the first-level cache.
 const BLOCK: usize = 1024;
 

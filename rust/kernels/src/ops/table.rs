@@ -111,7 +111,7 @@ with_kernels! {
         log10: unary(float) [structured: "log10", "log10_", "log10.out"] = |x; _| x.log10();
         sin: unary(float) [structured: "sin", "sin_", "sin.out"] = |x; _| x.sin(), where x.is_far() => x.sin_far();
         cos: unary(float) [structured: "cos", "cos_", "cos.out"] = |x; _| x.cos(), where x.is_far() => x.cos_far();
-        tan: unary(float) [structured: "tan", "tan_", "tan.out"] = |x; _| x.tan();
+        tan: unary(float) [structured: "tan", "tan_", "tan.out"] = |x; _| x.tan(), where x.is_far() => x.tan_far();
         asin: unary(float) [structured: "asin", "asin_", "asin.out"] = |x; _| x.asin();
         acos: unary(float) [structured: "acos", "acos_", "acos.out"] = |x; _| x.acos();
         atan: unary(float) [structured: "atan", "atan_", "atan.out"] = |x; _| x.atan();

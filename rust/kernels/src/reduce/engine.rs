@@ -26,9 +26,8 @@ use crate::view::View;
 
 /// The most columns that are folded at once.
 pub const STRIP: usize = 512;
-/// Reduced elements of a leaf, along a column and across columns.
+/// Reduced elements of a leaf along a column.
 const LEAF_ALONG: usize = 4096;
-const LEAF_ACROSS: usize = 64;
 /// Elements of a task.
 const TASK: usize = 64 * 1024;
 /// Fewer tasks than this, and the reduced range is cut as well.
@@ -50,6 +49,8 @@ pub trait Reducer: Copy + Send + Sync {
     type Second: Stored;
     /// Elements must be taken in C order, because a result tells positions.
     const ORDERED: bool = false;
+    /// Reduced elements of a leaf across columns, which are taken one after another: at most 64.
+    const LEAF_ACROSS: usize = 64;
 
     /// What nothing reduces to, where that is defined.
     fn empty(&self) -> Option<Self::Acc>;
@@ -176,7 +177,7 @@ pub fn reduce<R: Reducer>(reducer: R, outputs: [Option<&View<'_>>; 2], from: Inp
         kept,
         reduced,
         along,
-        leaf: if along { LEAF_ALONG } else { LEAF_ACROSS },
+        leaf: if along { LEAF_ALONG } else { R::LEAF_ACROSS },
     };
     plan.run();
     Ok(())

@@ -71,6 +71,7 @@ where
         let Rectangle { from, rows, row_stride, columns, column_stride } = rectangle;
         let zero = S::Math::ZERO;
         let (mut near, mut distances, mut squares) = ([zero; STRIP], [zero; STRIP], [zero; STRIP]);
+        let mut totals = [[0.0; STRIP]; 2];
         // SAFETY: the caller's rectangle, and one accumulator a column.
         unsafe {
             let sum = Each(Sum::<S, S::Math> { mean: false, types: PhantomData });
@@ -83,13 +84,25 @@ where
                     for column in 0..columns {
                         let distance = (*start.offset(column as isize * stride)).load().sub(near[column]);
                         distances[column] = distances[column].add(distance);
-                        squares[column] = squares[column].add(distance.mul(distance));
+                        squares[column] = distance.mul_add(distance, squares[column]);
                     }
                 };
-                if column_stride == 1 { pass(1) } else { pass(column_stride) }
+                if column_stride == 1 {
+                    pass(1)
+                } else {
+                    pass(column_stride)
+                }
+                if row % CHAIN == CHAIN - 1 || row == rows - 1 {
+                    for (totals, sums) in totals.iter_mut().zip([&mut distances, &mut squares]) {
+                        for (total, sum) in totals.iter_mut().zip(sums).take(columns) {
+                            *total += sum.to_f64();
+                            *sum = zero;
+                        }
+                    }
+                }
             }
             for column in 0..columns {
-                let [near, distances, squares] = [near, distances, squares].map(|sums| sums[column].to_f64());
+                let (near, distances, squares) = (near[column].to_f64(), totals[0][column], totals[1][column]);
                 accs.add(column).write(if has_digits::<S::Math>(squares) {
                     Spread::from_distances(near, distances, squares, rows)
                 } else {
@@ -163,6 +176,8 @@ unsafe fn wide_spread<S: StoredFloat>(from: *const S, stride: isize, count: usiz
     Spread::from_distances(near, distances, squares, count)
 }
 
+/// Rows whose distances are summed before they join the f64 sums.
+const CHAIN: usize = 8;
 /// Independent sums of a row.
 const LANES: usize = 32;
 /// Elements that are summed before they join the f64 sums.

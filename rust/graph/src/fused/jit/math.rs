@@ -28,11 +28,13 @@ fn exp_parts(code: &mut Code, x: Id) -> Parts {
     let shifted = code.mul_add(x, per_power, round);
     let whole = code.sub(shifted, round);
     let (high, low) = (code.constant(-LN_2_HIGH), code.constant(-LN_2_LOW));
-    let rest = code.mul_add(whole, high, x);
-    let rest = code.mul_add(whole, low, rest);
+    let high = code.mul_add(whole, high, x);
+    let low = code.mul(whole, low);
+    let rest = code.add(high, low);
     let tail = polynomial(code, rest, &EXP_TAIL);
     let square = code.mul(rest, rest);
-    let value = code.mul_add(square, tail, rest);
+    let value = code.mul_add(square, tail, low);
+    let value = code.add(value, high);
     let one = code.constant(1.0);
     Parts { value: code.add(value, one), whole, shifted }
 }

@@ -282,8 +282,8 @@ fn gelu_tanh(code: &mut Code, x: Id) -> Id {
 fn tanh_softplus(code: &mut Code, x: Id) -> Id {
     let (one, two, bound) = (code.constant(1.0), code.constant(2.0), code.constant(20.0));
     let exponential = math::exp(code, x);
-    let more = code.add(exponential, two);
-    let product = code.mul(exponential, more);
+    let twice = code.add(exponential, exponential);
+    let product = code.mul_add(exponential, exponential, twice);
     let divisor = code.add(product, two);
     let tanh = code.div(product, divisor);
     let above = code.test(Compare::Greater, x, bound);

@@ -140,13 +140,18 @@ pub fn log10(x: f32) -> f32 {
     logarithm_limits(x, ln_1p_near(rest).mul_add(std::f64::consts::LOG10_E, high) as f32)
 }
 
+/// `ln(1 + x)` for a finite `x > -1`.
+#[inline(always)]
+fn ln_1p_finite(x: f64) -> f64 {
+    let (exponent, rest) = logarithm_parts(1.0 + x);
+    // Near one the argument itself is exact, where one plus it is not.
+    let rest = if exponent == 0.0 { x } else { rest };
+    exponent.mul_add(std::f64::consts::LN_2, ln_1p_near(rest))
+}
+
 #[inline(always)]
 pub fn ln_1p(x: f32) -> f32 {
-    let wide = x as f64;
-    let (exponent, rest) = logarithm_parts(1.0 + wide);
-    // Near one the argument itself is exact, where one plus it is not.
-    let rest = if exponent == 0.0 { wide } else { rest };
-    let value = exponent.mul_add(std::f64::consts::LN_2, ln_1p_near(rest)) as f32;
+    let value = ln_1p_finite(x as f64) as f32;
     let value = if x == f32::INFINITY { x } else { value };
     let value = if x == -1.0 { f32::NEG_INFINITY } else { value };
     let value = if x >= -1.0 { value } else { f32::NAN };
@@ -204,4 +209,51 @@ pub fn cos(x: f32) -> f32 {
     let (sine, cosine, turns) = quarter_turns(x);
     let value = if turns & 1 == 0 { cosine } else { sine };
     f64::from_bits(value.to_bits() ^ ((turns.wrapping_add(1) & 2) << 62)) as f32
+}
+
+/// Right up to [`FAR`], as `sin` and `cos`.
+#[inline(always)]
+pub fn tan(x: f32) -> f32 {
+    let (sine, cosine, turns) = quarter_turns(x);
+    let is_odd = turns & 1 == 1;
+    let (above, below) = if is_odd { (-cosine, sine) } else { (sine, cosine) };
+    let value = (above / below) as f32;
+    if x == 0.0 { x } else { value }
+}
+
+#[inline(always)]
+pub fn atan(x: f32) -> f32 {
+    let magnitude = (x as f64).abs();
+    let is_large = magnitude > 1.0;
+    let ratio = if is_large { 1.0 / magnitude } else { magnitude };
+    let square = ratio * ratio;
+    // (atan(r) / r - 1) / r^2, over r^2
+    let tail = polynomial(
+        square,
+        [
+            -0.33333327433821025,
+            0.19999692628705887,
+            -0.14280130984251382,
+            0.11060246185285805,
+            -0.08818854569495077,
+            0.06759586593220382,
+            -0.044946651956041465,
+            0.02276051804798391,
+            -0.007422721818101496,
+            0.0011348952857898062,
+        ],
+    );
+    let angle = (ratio * square).mul_add(tail, ratio);
+    let angle = if is_large { std::f64::consts::FRAC_PI_2 - angle } else { angle };
+    // The sign of zero too.
+    (angle as f32).copysign(x)
+}
+
+#[inline(always)]
+pub fn atanh(x: f32) -> f32 {
+    let magnitude = (x as f64).abs();
+    let value = 0.5 * ln_1p_finite(2.0 * magnitude / (1.0 - magnitude));
+    let value = if magnitude == 1.0 { f64::INFINITY } else { value };
+    let value = if magnitude <= 1.0 { value } else { f64::NAN };
+    (value as f32).copysign(x)
 }
