@@ -113,3 +113,20 @@ def test_forward_mode():
             dual = forward_ad.make_dual(X.to(device), Y.to(device))
             tangent = forward_ad.unpack_dual((dual * dual).sum(1)).tangent
         torch.testing.assert_close(tangent.cpu(), (2 * X * Y).sum(1))
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0, 2.0, 3.0, torch.inf])
+def test_jacobians_of_distances(p):
+    """Against gradients row by row: on the CPU, PyTorch's `jacrev` gives every row the first one's."""
+
+    def distances(x, y):
+        return torch.cdist(x, y, p=p)
+
+    exact = torch.autograd.functional.jacobian(distances, (X.double(), Y.double()))
+    both = func.jacrev(distances, (0, 1))(X.to(DEVICE), Y.to(DEVICE))
+    slopes = func.vmap(func.grad(lambda x, y: distances(x, y).sum(), (0, 1)))(
+        X.expand(2, 5, 3).to(DEVICE), Y.expand(2, 5, 3).to(DEVICE)
+    )
+    sums = [jacobian.sum((0, 1)).expand(2, 5, 3) for jacobian in exact]
+    for mine, theirs in zip((*both, *slopes), (*exact, *sums), strict=True):
+        torch.testing.assert_close(mine.cpu().double(), theirs, rtol=1e-4, atol=1e-5)

@@ -1,6 +1,13 @@
 // Distances between the rows of one tensor, or of two.
 #include <ATen/ExpandUtils.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/functorch/BatchedTensorImpl.h>
+#include <ATen/ops/_cdist_backward.h>
+#include <ATen/ops/_cdist_forward_ops.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/generated/Functions.h>
 #include <torch/library.h>
 
 #include "aten/structured.h"
@@ -13,13 +20,18 @@ using at::Tensor;
 
 // A tensor's rows with its batch dimensions broadcast to `batch` and made one.
 Tensor batched_rows(const Tensor& tensor, at::IntArrayRef batch) {
-  at::DimVector sizes(batch);
-  sizes.append({tensor.size(-2), tensor.size(-1)});
+  std::vector<int64_t> sizes = batch.vec();
+  sizes.insert(sizes.end(), {tensor.size(-2), tensor.size(-1)});
   return tensor.expand(sizes).reshape({c10::multiply_integers(batch), tensor.size(-2), tensor.size(-1)});
 }
 
-at::DimVector batch_of(const Tensor& a, const Tensor& b) {
-  return at::infer_size_dimvector(a.sizes().slice(0, a.dim() - 2), b.sizes().slice(0, b.dim() - 2));
+// The batch dimensions of all, broadcast.
+at::DimVector batch_of(at::ArrayRef<Tensor> tensors) {
+  at::DimVector batch;
+  for (const Tensor& tensor : tensors) {
+    batch = at::infer_size_dimvector(batch, tensor.sizes().slice(0, tensor.dim() - 2));
+  }
+  return batch;
 }
 
 Tensor cdist(const Tensor& a, const Tensor& b, double p, std::optional<int64_t> compute_mode) {
@@ -30,7 +42,7 @@ Tensor cdist(const Tensor& a, const Tensor& b, double p, std::optional<int64_t> 
   TORCH_CHECK(p >= 0, "cdist only supports non-negative p values");
   const int64_t mode = compute_mode.value_or(0);
   TORCH_CHECK(mode >= 0 && mode <= 2, "possible modes: 0, 1, 2, but was: ", mode);
-  const at::DimVector batch = batch_of(a, b);
+  const at::DimVector batch = batch_of({a, b});
   at::DimVector sizes(batch);
   sizes.append({a.size(-2), b.size(-2)});
   Tensor out = empty_dense(sizes, a.scalar_type());
@@ -40,7 +52,8 @@ Tensor cdist(const Tensor& a, const Tensor& b, double p, std::optional<int64_t> 
 }
 
 Tensor cdist_backward(const Tensor& grad, const Tensor& a, const Tensor& b, double p, const Tensor& distances) {
-  const at::DimVector batch = batch_of(a, b);
+  // Under vmap (torch.func.jacrev) the gradient may have batch dimensions that the points have not.
+  const at::DimVector batch = batch_of({a, b, grad, distances});
   at::DimVector sizes(batch);
   sizes.append({a.size(-2), a.size(-1)});
   Tensor grad_a = empty_dense(sizes, a.scalar_type());
@@ -50,6 +63,54 @@ Tensor cdist_backward(const Tensor& grad, const Tensor& a, const Tensor& b, doub
           batched_rows(distances, batch)},
          {}, {p});
   return grad_a;
+}
+
+// `points`, with the batch that vmap hides in `grad`. Where a gradient alone has one (torch.func.jacrev), PyTorch's
+// batching rule of `_cdist_backward` loses it.
+Tensor batched_as(const Tensor& points, const Tensor& grad) {
+  if (!at::functorch::isBatchedTensor(grad)) {
+    return points;
+  }
+  return points.add(at::zeros_like(grad).select(-1, 0).unsqueeze(-1));
+}
+
+// PyTorch's own node, but for such batches. (Transforms of torch.func refuse a torch::autograd::Function.)
+struct DistancesBackward : torch::autograd::generated::CdistBackward0 {
+  torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const Tensor a = x1_.unpack(), b = x2_.unpack(), distances = result_.unpack(getptr());
+    const Tensor& grad = grads[0];
+    torch::autograd::variable_list result(2);
+    if (grad.defined() && task_should_compute_output(0)) {
+      result[0] = at::_cdist_backward(grad.contiguous(), batched_as(a, grad), b, p, distances);
+    }
+    if (grad.defined() && task_should_compute_output(1)) {
+      const Tensor turned = grad.mT().contiguous();
+      result[1] = at::_cdist_backward(turned, batched_as(b, turned), a, p, distances.mT().contiguous());
+    }
+    return result;
+  }
+};
+
+Tensor differentiated_cdist(c10::DispatchKeySet keys, const Tensor& a, const Tensor& b, double p,
+                            std::optional<int64_t> compute_mode) {
+  c10::intrusive_ptr<DistancesBackward> node;
+  if (torch::autograd::compute_requires_grad(a, b)) {
+    node = c10::make_intrusive<DistancesBackward>();
+    node->set_next_edges(torch::autograd::collect_next_edges(a, b));
+    node->p = p;
+    node->x1_ = torch::autograd::SavedVariable(a, /*is_output=*/false);
+    node->x2_ = torch::autograd::SavedVariable(b, /*is_output=*/false);
+  }
+  Tensor distances = [&] {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    return at::_ops::_cdist_forward::redispatch(keys & c10::after_autograd_keyset, a, b, p, compute_mode);
+  }();
+  if (node) {
+    torch::autograd::set_history(distances, node);
+    node->result_ = torch::autograd::SavedVariable(distances, /*is_output=*/true);
+  }
+  return distances;
 }
 
 int64_t pairs_of(const Tensor& self) {
@@ -77,6 +138,10 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("_cdist_backward", TORCH_FN(cdist_backward));
   m.impl("_pdist_forward", TORCH_FN(pdist));
   m.impl("_pdist_backward", TORCH_FN(pdist_backward));
+}
+
+TORCH_LIBRARY_IMPL(aten, AutogradPrivateUse1, m) {
+  m.impl("_cdist_forward", TORCH_FN(differentiated_cdist));
 }
 
 }  // namespace rustorch
