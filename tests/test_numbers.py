@@ -238,6 +238,49 @@ def test_a_wider_out_gets_what_the_op_gives(dtype, out):
         )
 
 
+#: PyTorch takes the dtype of a sum, a product or a mean from `out`; the other reductions refuse one of another dtype,
+#: or compute in it.
+REDUCTIONS = {
+    "sum": torch.sum,
+    "nansum": torch.nansum,
+    "prod": torch.prod,
+    "mean": torch.mean,
+    "std": torch.std,
+    "var": torch.var,
+    "cumsum": torch.cumsum,
+    "cumprod": torch.cumprod,
+    "logsumexp": torch.logsumexp,
+    "amax": torch.amax,
+    "all": torch.all,
+    "argmax": torch.argmax,
+    "norm": torch.norm,
+    "vector_norm": lambda x, dim, out: torch.linalg.vector_norm(x, 2, dim, out=out),
+    "softmax": lambda x, dim, out: torch.softmax(x, dim, out=out),
+    "sum in f32": lambda x, dim, out: torch.sum(x, dim, dtype=torch.float32, out=out),
+}
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.int32, torch.uint8, torch.bool])
+def test_reductions_into_another_dtype(name, dtype):
+    x = torch.tensor([[60000.0, 60000.0, -1.0], [3e4, 3e4, 1e-3]]).to(dtype)
+    for out in (torch.float64, torch.float32, torch.float16, torch.int64, torch.int16):
+        outcomes = []
+        for device in ("cpu", DEVICE):
+            into = torch.empty(2 if "cum" not in name and name != "softmax" else (2, 3), dtype=out, device=device)
+            try:
+                REDUCTIONS[name](x.to(device), 1, out=into)
+                outcomes.append(into.cpu())
+            except Exception as error:
+                outcomes.append(type(error))
+        expected, actual = outcomes
+        if isinstance(expected, type) or isinstance(actual, type):
+            assert actual == expected, out
+        elif not (name == "prod" and out == torch.float16):  # On the CPU f16 overflows on the way.
+            tolerance = 2e-3 if torch.float16 in (dtype, out) else 1e-2 if dtype == torch.bfloat16 else 1e-6
+            torch.testing.assert_close(actual, expected, rtol=tolerance, atol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_floats_that_do_not_fit_an_integer(dtype):
     """x86's conversion: what does not fit in i32 (i64 for int64 and uint8), and NaN, is the lowest number there."""
