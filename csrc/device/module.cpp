@@ -5,6 +5,7 @@
 #include "device/guard.h"
 #include "device/profiler.h"
 #include "device/storage.h"
+#include "distributed/collectives.h"
 
 namespace rustorch {
 
@@ -24,6 +25,7 @@ void bind_device(pybind11::module_& module) {
   module.def("set_fallback_policy", &set_fallback_policy, py::arg("policy"));
   module.def("bind_structured_fallbacks", &bind_structured_fallbacks,
              "Sends structured ops without a Rust kernel straight to the fallback.");
+  module.def("bind_collectives", &bind_collectives, "Runs the collectives of torch.distributed on the CPU's backend.");
   bind_profiler(module);
 }
 
