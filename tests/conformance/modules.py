@@ -1,4 +1,4 @@
-"""What is asked of a module of `module_db`: outputs, gradients and buffers as the CPU's."""
+"""What is asked of a module of `module_db`: outputs, gradients, buffers and refusals as the CPU's."""
 
 import copy
 from collections.abc import Iterator
@@ -57,10 +57,32 @@ def evaluate(info: Any, dtype: torch.dtype, limit: int) -> None:
     _check(info, dtype, limit, training=False)
 
 
+def _refuse(arguments: Any) -> None:
+    """Makes a module on the device, and calls it where it could be made."""
+    cls, construct, forward, training, dtype, device = arguments
+    module = cls(*construct[0], **construct[1]).to(device, dtype).train(training)
+    module(*forward[0], **forward[1])
+
+
+def errors(info: Any, dtype: torch.dtype, limit: int) -> None:
+    """What the CPU refuses is refused with the same exception, and nothing else is."""
+    for training in (True, False):
+        torch.manual_seed(0)
+        for error_input in info.module_error_inputs_func(info, "cpu", dtype, requires_grad=True, training=training):
+            sample = error_input.module_error_input
+            construct, forward = (
+                ((), {}) if given is None else (tuple(given.args), dict(given.kwargs))
+                for given in (sample.constructor_input, sample.forward_input)
+            )
+            compare(_refuse, (info.module_cls, construct, forward, training, dtype, torch.device("cpu")))
+
+
 def applicable(info: Any) -> Iterator[tuple[str, frozenset[torch.dtype]]]:
     dtypes = frozenset({torch.float32, torch.float64}) & frozenset(info.supported_dtypes("cpu"))
     yield "train", dtypes
     yield "eval", dtypes
+    if info.module_error_inputs_func is not None:
+        yield "errors", dtypes & {torch.float32}
 
 
-CHECKS = {"train": train, "eval": evaluate}
+CHECKS = {"train": train, "eval": evaluate, "errors": errors}
