@@ -174,10 +174,19 @@ impl<'a> View<'a> {
 
     /// Refuses sizes other than `sizes`.
     pub fn expect_sizes(&self, name: &str, sizes: &[usize]) -> Result<()> {
-        if self.sizes().iter().map(|&size| size as usize).eq(sizes.iter().copied()) {
+        if self.present && self.sizes().iter().map(|&size| size as usize).eq(sizes.iter().copied()) {
             return Ok(());
         }
         Err(Error::Shape(format!("expected {name} of shape {sizes:?}, got {:?}", self.sizes())))
+    }
+
+    /// Refuses anything but one element of `dtype`: what is read or written where it begins.
+    pub fn expect_one(&self, name: &str, dtype: DType) -> Result<()> {
+        self.expect_dtype(name, dtype)?;
+        if self.present && self.numel() == 1 {
+            return Ok(());
+        }
+        Err(Error::Shape(format!("expected {name} to have one element, got {self:?}")))
     }
 
     /// Refuses another dtype than `dtype`.

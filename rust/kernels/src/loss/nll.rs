@@ -93,7 +93,7 @@ pub fn nll_loss(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         let classes = Classes { scores: input, target, weight: weight.optional(), ignored: attrs.int(1) };
         classes.check()?;
         output.expect_dtype("the output", input.dtype())?;
-        total_weight.expect_dtype("the total weight", input.dtype())?;
+        total_weight.expect_one("the total weight", input.dtype())?;
         match_float!(input.dtype(), S => {
             if reduction == NONE {
                 if output.sizes() != target.sizes() {
@@ -103,6 +103,7 @@ pub fn nll_loss(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
                 // SAFETY: an element of the input's dtype.
                 unsafe { *total_weight.ptr::<S>() = S::from_f64(0.0) };
             } else {
+                output.expect_one("the output", input.dtype())?;
                 let [loss, weights] = reduced::<S>(&classes);
                 let loss = if reduction == MEAN { loss / weights } else { loss };
                 // SAFETY: both have one element of the input's dtype.
@@ -162,12 +163,14 @@ pub fn nll_loss_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         grad.expect_dtype("the gradient", grad_input.dtype())?;
         let none = filled(target.rank(), 0);
         let strides = if reduction == NONE { grad.strides() } else { &none[..] };
-        if reduction == NONE && grad.sizes() != target.sizes() {
+        if reduction != NONE {
+            grad.expect_one("the gradient", grad_input.dtype())?;
+        } else if grad.sizes() != target.sizes() {
             return Err(Error::Shape("the gradient has not the target's shape".into()));
         }
         match_float!(grad_input.dtype(), S => {
             let scale = if reduction == MEAN {
-                total_weight.expect_dtype("the total weight", grad_input.dtype())?;
+                total_weight.expect_one("the total weight", grad_input.dtype())?;
                 // SAFETY: an element of the dtype.
                 -1.0 / unsafe { (*total_weight.ptr::<S>()).to_f64() }
             } else {

@@ -11,15 +11,18 @@ pub use group::{group_norm, group_norm_backward};
 pub use layer::{layer_norm, layer_norm_backward};
 
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fallible::filled;
 use crate::index::contiguous_strides;
 use crate::loops::copy;
 use crate::reduce::dense_as;
 use crate::view::{Attrs, View};
 
-/// The elements of a parameter or statistic, in C order, as f64.
+/// The elements of a parameter or statistic, which is there, in C order, as f64.
 fn values(view: &View<'_>) -> Result<Vec<f64>> {
+    if !view.is_present() {
+        return Err(Error::Shape("expected the mean and the deviation that the forward pass saved".into()));
+    }
     let mut values = filled(view.numel(), 0.0);
     dense_as(view, DType::F64, |dense| {
         let sizes = dense.sizes();
@@ -51,7 +54,7 @@ fn store(view: &View<'_>, values: &[f64]) -> Result<()> {
 fn expect_count(view: &View<'_>, name: &str, count: usize) -> Result<()> {
     match view.optional() {
         Some(view) if view.numel() != count => {
-            Err(crate::error::Error::Shape(format!("expected {name} with {count} elements, got {:?}", view.sizes())))
+            Err(Error::Shape(format!("expected {name} with {count} elements, got {:?}", view.sizes())))
         }
         _ => Ok(()),
     }
