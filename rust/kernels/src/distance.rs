@@ -18,18 +18,21 @@ enum Norm<T> {
     Zero,
     One,
     Two,
-    Largest,
+    /// The largest difference; of `pdist`, where any is no number, no number; `cdist` passes over those.
+    Largest {
+        known: bool,
+    },
     Power(T),
 }
 
 impl<T: Float> Norm<T> {
-    fn of(p: f64) -> Result<Self> {
+    fn of(p: f64, known: bool) -> Result<Self> {
         match p {
             p if p < 0.0 || p.is_nan() => Err(Error::Runtime("distances only support non-negative p values".into())),
             0.0 => Ok(Self::Zero),
             1.0 => Ok(Self::One),
             2.0 => Ok(Self::Two),
-            f64::INFINITY => Ok(Self::Largest),
+            f64::INFINITY => Ok(Self::Largest { known }),
             p => Ok(Self::Power(T::from_f64(p))),
         }
     }
@@ -39,23 +42,33 @@ impl<T: Float> Norm<T> {
     fn term(self, sum: T, difference: T) -> T {
         let size = difference.abs();
         match self {
-            Self::Zero => sum.add(T::from_bool(size != T::ZERO)),
+            Self::Zero => sum.add(if size.is_nan() { size } else { T::from_bool(size != T::ZERO) }),
             Self::One => sum.add(size),
             Self::Two => sum.add(difference.mul(difference)),
-            Self::Largest => sum.max(size),
+            Self::Largest { .. } => self.join(sum, size),
             Self::Power(p) => sum.add(size.pow(p)),
         }
     }
 
     #[inline(always)]
     fn join(self, a: T, b: T) -> T {
-        if matches!(self, Self::Largest) { a.max(b) } else { a.add(b) }
+        match self {
+            Self::Largest { known: true } => {
+                if a < b {
+                    b
+                } else {
+                    a
+                }
+            }
+            Self::Largest { known: false } => a.max(b),
+            _ => a.add(b),
+        }
     }
 
     #[inline(always)]
     fn finish(self, sum: T) -> T {
         match self {
-            Self::Zero | Self::One | Self::Largest => sum,
+            Self::Zero | Self::One | Self::Largest { .. } => sum,
             Self::Two => sum.sqrt(),
             Self::Power(p) => sum.pow(T::ONE.div(p)),
         }
@@ -64,7 +77,8 @@ impl<T: Float> Norm<T> {
     /// How the distance moves with the difference.
     #[inline(always)]
     fn slope(self, difference: T, distance: T) -> T {
-        let (size, sign) = (difference.abs(), difference.sign());
+        let size = difference.abs();
+        let sign = if size.is_nan() { size } else { difference.sign() };
         let none = distance == T::ZERO;
         match self {
             Self::Zero => T::ZERO,
@@ -76,15 +90,19 @@ impl<T: Float> Norm<T> {
                     difference.div(distance)
                 }
             }
-            Self::Largest => {
-                if size == distance {
+            Self::Largest { .. } => {
+                // How far it is from the largest; infinities are no number apart.
+                let apart = size.sub(distance);
+                if apart == T::ZERO {
                     sign
+                } else if apart.is_nan() {
+                    apart
                 } else {
-                    T::ZERO
+                    sign.mul(T::ZERO)
                 }
             }
             Self::Power(p) => {
-                if none || difference == T::ZERO {
+                if none || (difference == T::ZERO && (p < T::ONE || !distance.is_nan())) {
                     T::ZERO
                 } else {
                     sign.mul(size.div(distance).pow(p.sub(T::ONE)))
@@ -197,7 +215,7 @@ pub fn cdist(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let level = isa::level();
     match_float!(a.dtype(), S => {
         type T = <S as StoredFloat>::Math;
-        let norm = Norm::<T>::of(attrs.float(0))?;
+        let norm = Norm::<T>::of(attrs.float(0), true)?;
         let (a, b) = (Rows::<T>::of(a)?, Rows::<T>::of(b)?);
         threads::parallel(batch * rows, batch * rows * others * (width + 8) / 2, |task| {
             let (batch, row) = (task / rows, task % rows);
@@ -230,7 +248,7 @@ pub fn cdist_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let level = isa::level();
     match_float!(a.dtype(), S => {
         type T = <S as StoredFloat>::Math;
-        let norm = Norm::<T>::of(attrs.float(0))?;
+        let norm = Norm::<T>::of(attrs.float(0), true)?;
         let (a, b, to) = (Rows::<T>::of(a)?, Rows::<T>::of(b)?, Rows::<T>::of(grad_a)?);
         threads::parallel(batch * rows, batch * rows * others * (width + 8), |task| {
             let (batch, row) = (task / rows, task % rows);
@@ -292,7 +310,7 @@ pub fn pdist(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let level = isa::level();
     match_float!(input.dtype(), S => {
         type T = <S as StoredFloat>::Math;
-        let norm = Norm::<T>::of(attrs.float(0))?;
+        let norm = Norm::<T>::of(attrs.float(0), false)?;
         let input = Rows::<T>::of(input)?;
         threads::parallel(rows, rows * rows * (width + 8) / 4, |row| {
             let scratch = LineScratch::<T>::new(2, width);
@@ -323,7 +341,7 @@ pub fn pdist_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let level = isa::level();
     match_float!(input.dtype(), S => {
         type T = <S as StoredFloat>::Math;
-        let norm = Norm::<T>::of(attrs.float(0))?;
+        let norm = Norm::<T>::of(attrs.float(0), false)?;
         let (input, to) = (Rows::<T>::of(input)?, Rows::<T>::of(grad_input)?);
         threads::parallel(rows, rows * rows * (width + 8), |row| {
             let scratch = LineScratch::<T>::new(3, width);

@@ -35,10 +35,22 @@ struct Rule {
     mode: Mode,
     padding: Padding,
     align_corners: bool,
+    lost: Lost,
+}
+
+/// What a coordinate that is nowhere (NaN, what infinities become) stands for, as on the CPU.
+#[derive(Clone, Copy, PartialEq)]
+enum Lost {
+    /// Of two dimensions: the first pixel where the padding has one, and else no number.
+    First,
+    /// Of three: the last pixel where the padding has one.
+    Last,
+    /// In the gradients of three: no pixel.
+    None,
 }
 
 impl Rule {
-    fn of(attrs: &Attrs<'_>) -> Result<Self> {
+    fn of(attrs: &Attrs<'_>, lost: Lost) -> Result<Self> {
         let refuse =
             || Error::Runtime(format!("grid_sampler(): unknown interpolation or padding mode {:?}", attrs.ints));
         let mode = match attrs.int(0) {
@@ -53,7 +65,7 @@ impl Rule {
             2 => Padding::Reflection,
             _ => return Err(refuse()),
         };
-        Ok(Self { mode, padding, align_corners: attrs.flag(2) })
+        Ok(Self { mode, padding, align_corners: attrs.flag(2), lost })
     }
 
     fn taps(self) -> usize {
@@ -77,6 +89,15 @@ impl Rule {
 
     /// A pixel's coordinate moved into the image by the padding, and how fast it then moves.
     fn padded<T: Float>(self, at: T, size: usize) -> (T, T) {
+        let lost = if self.padding == Padding::Reflection { !is_finite(at) } else { at.is_nan() };
+        if lost && self.padding != Padding::Zeros {
+            let place = match self.lost {
+                Lost::First => T::ZERO,
+                Lost::Last => T::from_f64(size as f64 - 1.0),
+                Lost::None => at.sub(at),
+            };
+            return (place, T::ZERO);
+        }
         match self.padding {
             Padding::Zeros => (at, T::ONE),
             Padding::Border => clipped(at, size),
@@ -96,13 +117,21 @@ impl Rule {
         let mut along = Along { index: [OUTSIDE; 4], weight: [T::ZERO; 4], slope: [T::ZERO; 4] };
         let inside = |index: i64| if (0..size as i64).contains(&index) { index } else { OUTSIDE };
         match self.mode {
+            Mode::Nearest | Mode::Linear if self.padding == Padding::Zeros && !is_finite(at) => {
+                along.weight = [at.sub(at); 4];
+            }
             Mode::Nearest => {
                 let (at, _) = self.padded(at, size);
-                along.index[0] = inside(at.round_even().to_i64());
-                along.weight[0] = T::ONE;
+                if is_finite(at) {
+                    along.index[0] = inside(at.round_even().to_i64());
+                    along.weight[0] = T::ONE;
+                }
             }
             Mode::Linear => {
                 let (at, turn) = self.padded(at, size);
+                if !is_finite(at) {
+                    return along;
+                }
                 let floor = at.floor();
                 let (past, speed) = (at.sub(floor), speed.mul(turn));
                 let first = floor.to_i64();
@@ -116,7 +145,7 @@ impl Rule {
                 for tap in 0..4 {
                     let offset = T::from_f64(tap as f64 - 1.0);
                     let (pixel, _) = self.padded(floor.add(offset), size);
-                    along.index[tap] = inside(pixel.to_i64());
+                    along.index[tap] = if is_finite(pixel) { inside(pixel.to_i64()) } else { OUTSIDE };
                     let (weight, slope) = keys(past.sub(offset));
                     along.weight[tap] = weight;
                     along.slope[tap] = slope.mul(speed);
@@ -133,6 +162,10 @@ struct Along<T> {
     index: [i64; 4],
     weight: [T; 4],
     slope: [T; 4],
+}
+
+fn is_finite<T: Float>(value: T) -> bool {
+    value.sub(value) == T::ZERO
 }
 
 fn clipped<T: Float>(at: T, size: usize) -> (T, T) {
@@ -168,6 +201,8 @@ fn keys<T: Float>(distance: T) -> (T, T) {
         (((A + 2.0) * x - (A + 3.0)) * x * x + 1.0, (3.0 * (A + 2.0) * x - 2.0 * (A + 3.0)) * x)
     } else if x < 2.0 {
         (((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A, (3.0 * A * x - 10.0 * A) * x + 8.0 * A)
+    } else if x.is_nan() {
+        (x, x)
     } else {
         (0.0, 0.0)
     };
@@ -305,8 +340,19 @@ impl<S: StoredFloat> Sampling<S> {
         }
     }
 
+    /// What pixels outside of the image, which are zero, add to a sum: where the position is nowhere no number. `moved`
+    /// is the dimension along which the sum is derived.
+    fn nothing(&self, along: &[Along<S::Math>; 3], moved: usize) -> S::Math {
+        if self.rule.lost != Lost::First || self.rule.mode == Mode::Nearest {
+            return S::Math::ZERO;
+        }
+        let factors = along.iter().enumerate();
+        let factors = factors.map(|(dim, along)| if dim == moved { along.slope[0] } else { along.weight[0] });
+        factors.fold(S::Math::ZERO, |sum, factor| sum.add(factor.sub(factor)))
+    }
+
     /// The taps of an image: `per_position` pairs of offset and weight for each position. Those
-    /// outside have no place (`isize::MIN`) and are not read.
+    /// outside have no place (`isize::MIN`) and are not read; their weight, zero or NaN, is what they add.
     fn table(&self, batch: usize) -> Vec<(isize, S::Math)> {
         let per_position = self.per_position();
         let mut table = filled(self.grid.positions() * per_position, (isize::MIN, S::Math::ZERO));
@@ -318,6 +364,7 @@ impl<S: StoredFloat> Sampling<S> {
                 // SAFETY: positions are the grid's, and each has its own part of the table.
                 unsafe {
                     let along = self.along(batch, position);
+                    *target.at(next) = (isize::MIN, self.nothing(&along, 3));
                     self.each_tap(&along, |offset, [z, y, x]| {
                         let weight = along[0].weight[z].mul(along[1].weight[y]).mul(along[2].weight[x]);
                         *target.at(next) = (offset, weight);
@@ -341,6 +388,8 @@ impl<S: StoredFloat> Sampling<S> {
                         if offset != isize::MIN {
                             // SAFETY: taps lie within the plane.
                             sum = sum.add(weight.mul(unsafe { (*from.wrapping_offset(offset)).load() }));
+                        } else {
+                            sum = sum.add(weight);
                         }
                     }
                     // SAFETY: a position of the output's plane, which is this task's.
@@ -358,7 +407,7 @@ pub fn grid_sample(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let [out, input, grid] = views else {
         return Err(Error::Runtime(format!("expected [out, input, grid], got {} views", views.len())));
     };
-    let rule = Rule::of(attrs)?;
+    let rule = Rule::of(attrs, if input.rank() == 4 { Lost::First } else { Lost::Last })?;
     match_float!(input.dtype(), S => sampling::<S>(rule, out, input, grid)?.run());
     Ok(())
 }
@@ -368,7 +417,7 @@ pub fn grid_sample_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()>
     let [grad_input, grad_grid, grad, input, grid] = views else {
         return Err(Error::Runtime(format!("expected 5 views, got {}", views.len())));
     };
-    let rule = Rule::of(attrs)?;
+    let rule = Rule::of(attrs, if input.rank() == 4 { Lost::First } else { Lost::None })?;
     for (name, view, like) in [("grad_input", grad_input, input), ("grad_grid", grad_grid, grid)] {
         if let Some(view) = view.optional() {
             view.expect_dtype(name, input.dtype())?;
@@ -435,7 +484,7 @@ impl<S: StoredFloat> Sampling<S> {
                 // SAFETY: positions are the grid's and the output's; taps lie within the input.
                 unsafe {
                     let along = self.along(batch, position);
-                    let mut moves = [S::Math::ZERO; 3];
+                    let mut moves: [S::Math; 3] = std::array::from_fn(|dim| self.nothing(&along, dim));
                     self.each_tap(&along, |offset, taps| {
                         let mut change = S::Math::ZERO;
                         for channel in 0..self.channels {

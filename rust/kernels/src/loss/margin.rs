@@ -152,7 +152,8 @@ impl<'a> MultiMargin<'a> {
         (0..self.samples.classes)
             .filter(move |&class| class != target)
             .map(move |class| (class, self.margin - score + self.samples.score::<S>(sample, class)))
-            .filter(|&(_, excess)| excess > 0.0 || excess.is_nan())
+            // As on the CPU, what is no number is in no margin.
+            .filter(|&(_, excess)| excess > 0.0)
     }
 }
 
@@ -229,7 +230,7 @@ impl<'a> Multilabel<'a> {
             let score = self.samples.score::<S>(sample, target);
             for class in (0..self.samples.classes).filter(|&class| !is_target[class]) {
                 let excess = 1.0 - score + self.samples.score::<S>(sample, class);
-                if excess > 0.0 || excess.is_nan() {
+                if excess > 0.0 {
                     body(target, class, excess);
                 }
             }
