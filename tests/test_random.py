@@ -205,6 +205,13 @@ def test_draws_until_accepted(draw, mean, variance, dtype):
     assert torch.equal(first, torch.poisson(stepped.contiguous(), generator=again.manual_seed(5)))
 
 
+@pytest.mark.parametrize("shape", [math.nan, math.inf, -math.inf, -1e30, -0.9, 0.0, 1e30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gammas_of_which_no_draw_would_be_accepted(shape, dtype):
+    shapes = torch.full((5,), shape, dtype=dtype)
+    torch.testing.assert_close(torch._standard_gamma(shapes.to(DEVICE)).cpu(), torch._standard_gamma(shapes))
+
+
 def test_draws_are_refused_as_on_the_cpu():
     check_error(torch.poisson, torch.tensor([1.0, -1.0]))
     check_error(torch.binomial, torch.tensor([1.0]), torch.tensor([0.5], dtype=torch.float64))

@@ -120,16 +120,19 @@ fn gamma_of(numbers: &mut Numbers, shape: f64) -> f64 {
     if shape == 0.0 {
         return 0.0;
     }
-    if shape < 1.0 {
-        return numbers.unit().powf(1.0 / shape) * gamma_of(numbers, shape + 1.0);
-    }
+    let (scale, shape) = if shape < 1.0 { (numbers.unit().powf(1.0 / shape), shape + 1.0) } else { (1.0, shape) };
     let d = shape - 1.0 / 3.0;
+    // No draw would be accepted.
+    if d == f64::INFINITY {
+        return d;
+    } else if d.is_nan() || d <= 0.0 {
+        return f64::NAN;
+    }
     loop {
         let x = numbers.normal();
         let cube = (1.0 + x / (9.0 * d).sqrt()).powi(3);
-        // Also where the shape is NaN.
-        if shape.is_nan() || (cube > 0.0 && numbers.unit().ln() < 0.5 * x * x + d * (1.0 - cube + cube.ln())) {
-            return d * cube;
+        if cube > 0.0 && numbers.unit().ln() < 0.5 * x * x + d * (1.0 - cube + cube.ln()) {
+            return scale * d * cube;
         }
     }
 }
@@ -159,7 +162,8 @@ pub fn standard_gamma(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         |_| true,
         |numbers, [shape]| {
             let value = gamma_of(numbers, shape);
-            if value < smallest { smallest } else { value }
+            // As on the CPU, a shape that has no gamma gives the smallest number too.
+            if value > smallest { value } else { smallest }
         },
     )
 }
