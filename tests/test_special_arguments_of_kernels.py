@@ -29,6 +29,14 @@ def test_what_is_missing_in_a_backward_is_refused():
             torch.ops.aten.nll_loss2d_backward(ones("rustorch", ()), scores, target, None, 1, -100, total)
 
 
+def test_segments_without_lengths_are_refused():
+    x = ones("rustorch", 4)
+    with pytest.raises(RuntimeError, match="Either lengths or offsets"):
+        torch.segment_reduce(x, "mean")
+    with pytest.raises(RuntimeError, match="Either lengths or offsets"):
+        torch.ops.aten._segment_reduce_backward(x, x, x, "mean")
+
+
 def assert_close(actual, expected):
     torch.testing.assert_close(actual.detach().cpu(), expected.detach(), rtol=1e-5, atol=1e-5, equal_nan=True)
 

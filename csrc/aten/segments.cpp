@@ -28,6 +28,7 @@ bool given(const MaybeTensor& tensor) { return tensor.has_value() && tensor->def
 
 // The lengths of the segments: between the offsets, or given.
 Tensor lengths_of(const MaybeTensor& lengths, const MaybeTensor& offsets) {
+  TORCH_CHECK(given(offsets) || given(lengths), "segment_reduce(): Either lengths or offsets must be defined.");
   if (!given(offsets)) {
     return *lengths;
   }
@@ -58,13 +59,11 @@ Tensor segment_reduce(const Tensor& data, c10::string_view reduction, const Mayb
     return call_fallback<at::_ops::segment_reduce>(data, reduction, lengths, indices, offsets, axis, unsafe, initial);
   }
   const int64_t along = at::maybe_wrap_dim(axis, data.dim());
-  TORCH_CHECK(given(offsets) || given(lengths),
-              "segment_reduce(): Either lengths or offsets must be defined.");
+  const Tensor counts = lengths_of(lengths, offsets);
   TORCH_CHECK(!given(indices), "segment_reduce(): indices based reduction is not supported yet.");
-  const int64_t rank = given(offsets) ? offsets->dim() : lengths->dim();
+  const int64_t rank = counts.dim();
   TORCH_CHECK(rank == along + 1 && data.dim() >= along,
               "segment_reduce(): Expected axis to be the last dimension of lengths or offsets but got ", axis, ".");
-  const Tensor counts = lengths_of(lengths, offsets);
   if (!unsafe && !given(offsets)) {
     TORCH_CHECK(counts.numel() == 0 || counts.min().item<int64_t>() >= 0, "lengths contains negative value!");
     TORCH_CHECK(counts.sum({-1}).eq(data.size(along)).all().item<bool>(),
