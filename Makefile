@@ -10,7 +10,7 @@ export MAX_JOBS ?= 2
 export CARGO_BUILD_JOBS ?= $(MAX_JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check nightly fuzz readable limits parity conformance bench build dev wheel clean
+.PHONY: help demo test check nightly fuzz fuzz-calls readable limits parity conformance bench build dev wheel clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -45,8 +45,8 @@ parity: build
 conformance: build
 	PYTHONPATH=tests $(BIN)/python -m conformance.run --write docs/ops.md
 
-## make nightly   what takes longer: fuzz, readable, limits, conformance
-nightly: fuzz readable limits conformance
+## make nightly   what takes longer: fuzz, fuzz-calls, readable, limits, conformance
+nightly: fuzz fuzz-calls readable limits conformance
 
 ## make fuzz      random programs, eager and compiled, against CPU eager; PROGRAMS says how many, SEED which
 PROGRAMS ?= 3000
@@ -61,6 +61,10 @@ readable: build
 ## make limits    every op of PyTorch's database where memory is short: it refuses or does, and ends no process
 limits: build
 	PYTHONPATH=tests $(BIN)/python -m conformance.limits
+
+## make fuzz-calls   every kernel called with arguments that no one would think of: nothing may die or hang
+fuzz-calls: build
+	PYTHONPATH=tests $(BIN)/python -m fuzz_calls.run
 
 ## make bench   measure against the CPU, and rewrite the tables of docs/performance.md
 bench: build
