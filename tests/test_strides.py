@@ -54,6 +54,23 @@ CASES = {
     "replicate a volume": lambda d: F.pad(images(2, 4, 3, 5, 3, device=d), (1,) * 6, "replicate"),
     "max_unpool2d": lambda d: F.max_unpool2d(*F.max_pool2d(images(2, 4, 4, 6, device=d), 2, return_indices=True), 2),
     "where": lambda d: torch.where(images(2, 4, 3, 5, device=d) > 0, *[images(2, 4, 3, 5, device=d)] * 2),
+    "attention without a batch": lambda d: F.scaled_dot_product_attention(
+        *[torch.ones(8, 3, 4, device=d).transpose(0, 2)] * 3
+    ),
+    "attention": lambda d: F.scaled_dot_product_attention(*[torch.ones(2, 3, 5, 4, device=d).transpose(1, 2)] * 3),
+    "ldexp": lambda d: torch.ldexp(torch.ones(5, 4, 3, device=d).transpose(0, 2), torch.ones(4, 1, device=d)),
+    "ldexp of a number": lambda d: torch.ldexp(torch.tensor(3.0), torch.ones(5, 4, 3, device=d).transpose(0, 2)),
+    "power of a number": lambda d: torch.pow(2.0, torch.ones(5, 4, 3, device=d).transpose(0, 2)),
+    "complex of one channel": lambda d: torch.complex(images(2, 1, 3, 5, device=d), torch.ones(1, 1, 1, 5, device=d)),
+    "dropout backward": lambda d: torch.ops.aten.native_dropout_backward(
+        images(5, 1, 3, 3, device=d), images(5, 1, 3, 3, device=d) > 3, 2.0
+    ),
+    "dropout backward of one image": lambda d: torch.ops.aten.native_dropout_backward(
+        torch.ones(1, 3, 3, device=d), images(5, 1, 3, 3, device=d)[:, :1] > 3, 2.0
+    ),
+    "logsigmoid": lambda d: F.logsigmoid(images(2, 4, 3, 5, device=d)),
+    "logsigmoid of a transposed": lambda d: F.logsigmoid(torch.ones(5, 4, 3, device=d).transpose(0, 2)),
+    "logsigmoid of steps": lambda d: F.logsigmoid(torch.ones(6, 8, device=d)[::2, ::2]),
     "rrelu": lambda d: F.rrelu(images(2, 4, 3, 5, device=d), training=True),
 }
 
@@ -75,3 +92,13 @@ def test_strides_of_gradients_of_pads(mode):
         (gradient,) = torch.autograd.grad(padded, image, torch.ones(padded.shape, device=device))
         strides.append(gradient.stride())
     assert strides[0] == strides[1]
+
+
+def test_strides_of_gradients_of_logsigmoid():
+    strides = []
+    for device in ("cpu", "rustorch"):
+        image = images(2, 4, 3, 5, device=device).requires_grad_()
+        result = F.logsigmoid(image)
+        for seed in (torch.ones(2, 4, 3, 5, device=device), images(2, 4, 3, 5, device=device)):
+            strides.append(torch.autograd.grad(result, image, seed, retain_graph=True)[0].stride())
+    assert strides[:2] == strides[2:]

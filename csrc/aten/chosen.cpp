@@ -28,6 +28,7 @@
 #include <ATen/ops/nextafter_ops.h>
 #include <ATen/ops/pow.h>
 #include <ATen/ops/remainder.h>
+#include <ATen/ops/result_type.h>
 #include <ATen/ops/sub.h>
 #include <torch/library.h>
 
@@ -146,11 +147,19 @@ std::tuple<Tensor&, Tensor&> log_sigmoid_out(const Tensor& self, Tensor& output,
   return std::forward_as_tuple(output, buffer);
 }
 
+// The CPU's result is dense, whatever the layout of the input.
 std::tuple<Tensor, Tensor> log_sigmoid(const Tensor& self) {
-  Structured<PlainUnary> iterator;
-  iterator.meta(self);
-  launch_iterator(Op::log_sigmoid_, iterator);
-  return {iterator.finish(), empty_dense({0}, self.scalar_type())};
+  Tensor output = empty_dense(self.sizes(), self.scalar_type());
+  Tensor buffer = empty_dense({0}, self.scalar_type());
+  log_sigmoid_out(self, output, buffer);
+  return {output, buffer};
+}
+
+// The CPU's gradient is laid out as the result's.
+Tensor log_sigmoid_backward(const Tensor& gradient, const Tensor& self, const Tensor& buffer) {
+  Tensor grad_input = at::empty_like(gradient);
+  return WrittenTo<LogSigmoidBackward, at::_ops::log_sigmoid_backward_grad_input>::call(gradient, self, buffer,
+                                                                                        grad_input);
 }
 
 // number ** tensor: the number as ATen wraps it, which does not widen the result.
@@ -159,8 +168,14 @@ Tensor wrapped(const at::Scalar& number) {
   tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
   return tensor;
 }
+// Dense, as on the CPU, whatever the layout of the exponent.
 Tensor pow_of_number(const at::Scalar& base, const Tensor& exponent) {
-  return at::pow(wrapped(base), exponent);
+  const auto dtype = at::result_type(base, exponent);
+  if (!is_native(dtype)) {
+    return at::pow(wrapped(base), exponent);
+  }
+  Tensor out = empty_dense(exponent.sizes(), dtype);
+  return at::pow_out(out, wrapped(base), exponent);
 }
 Tensor& pow_of_number_out(const at::Scalar& base, const Tensor& exponent, Tensor& out) {
   return at::pow_out(out, wrapped(base), exponent);
@@ -288,7 +303,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
          TORCH_FN((WrittenTo<LogitBackward, at::_ops::logit_backward_grad_input>::call)));
   m.impl("log_sigmoid_forward", TORCH_FN(log_sigmoid));
   m.impl("log_sigmoid_forward.output", TORCH_FN(log_sigmoid_out));
-  m.impl("log_sigmoid_backward", TORCH_FN((Made<LogSigmoidBackward, at::_ops::log_sigmoid_backward>::call)));
+  m.impl("log_sigmoid_backward", TORCH_FN(log_sigmoid_backward));
   m.impl("log_sigmoid_backward.grad_input",
          TORCH_FN((WrittenTo<LogSigmoidBackward, at::_ops::log_sigmoid_backward_grad_input>::call)));
 }

@@ -140,7 +140,8 @@ Tensor ldexp(const Tensor& self, const Tensor& other) {
   }
   // In f64 the narrower types need one power only, and one rounding.
   constexpr double most = 1000;
-  const Tensor exponent = other.to(at::kDouble);
+  // The CPU's powers are dense, and its product is laid out by them and `self`.
+  const Tensor exponent = other.to(at::kDouble).contiguous();
   const Tensor first = exponent.clamp(-most, most);
   Tensor wide = self.to(at::kDouble);
   if (dtype == at::kDouble) {
@@ -150,7 +151,9 @@ Tensor ldexp(const Tensor& self, const Tensor& other) {
     const Tensor third = at::sub(rest, second).clamp(-most, most);
     wide = at::mul(at::mul(wide, at::exp2(third)), at::exp2(second));
   }
-  return at::mul(wide, at::exp2(first)).to(dtype);
+  const Tensor out = empty_of({self, exponent}, dtype);
+  out.copy_(at::mul(wide, at::exp2(first)));
+  return out;
 }
 
 Tensor& ldexp_into(const Tensor& self, const Tensor& other, Tensor& out) {
@@ -179,7 +182,7 @@ std::array<Tensor, 2> parts(Tensor& out, const Tensor& a, const Tensor& b, const
   TORCH_CHECK(out.scalar_type() == at::toComplexType(a.scalar_type()), "Expected object of scalar type ",
               at::toComplexType(a.scalar_type()), " but got scalar type ", out.scalar_type(), " for argument 'out'");
   const auto sizes = at::infer_size(a.sizes(), b.sizes());
-  if (at::native::resize_output(out, sizes) && !(a.is_contiguous() && b.is_contiguous())) {
+  if (at::native::resize_output(out, sizes)) {
     out.as_strided_(sizes, empty_of({a, b}, out.scalar_type()).strides());
   }
   at::assert_no_internal_overlap(out);

@@ -15,6 +15,7 @@
 #include <limits>
 
 #include "aten/fallback.h"
+#include "aten/layout.h"
 #include "aten/number.h"
 #include "aten/structured.h"
 #include "bridge.h"
@@ -386,8 +387,8 @@ Tensor native_dropout_backward(const Tensor& grad, const Tensor& mask, double sc
   if (!is_native(grad.scalar_type()) || !at::isFloatingType(grad.scalar_type())) {
     return call_fallback<at::_ops::native_dropout_backward>(grad, mask, scale);
   }
-  Tensor grad_in = at::empty_like(grad);
-  launch(Op::dropout_backward_, {grad_in, grad, mask}, {}, {scale});
+  const Tensor grad_in = empty_of({grad, mask}, grad.scalar_type());
+  launch(Op::dropout_backward_, {grad_in, grad.expand(grad_in.sizes()), mask.expand(grad_in.sizes())}, {}, {scale});
   return grad_in;
 }
 
