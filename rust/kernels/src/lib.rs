@@ -39,3 +39,4 @@ pub mod threads;
 pub mod unfold;
 pub mod validate;
 pub mod view;
+pub mod vision;

@@ -244,6 +244,26 @@ macro_rules! with_kernels {
         grid_sample = crate::grid_sample::grid_sample, outputs 1, flops once;
         /// `[grad_input?, grad_grid?, grad_out, input, grid]`, ints as grid_sample's.
         grid_sample_backward = crate::grid_sample::grid_sample_backward, outputs 2, flops once;
+        // torchvision's.
+        /// `[keep (i64, [N]), count (one i64), boxes ([N, 4]), order (i64, [N])]`, floats `[threshold]`.
+        nms = crate::vision::nms, outputs 2;
+        /// `[out, input, rois ([K, 5])]`, ints `[sampling_ratio, aligned]`, floats `[spatial_scale]`.
+        roi_align = crate::vision::roi_align, outputs 1, flops once;
+        /// `[grad_input, grad, rois]`, scalars as roi_align's.
+        roi_align_backward = crate::vision::roi_align_backward, outputs 1, flops once;
+        /// `[out, argmax (i32), input, rois]`, floats `[spatial_scale]`.
+        roi_pool = crate::vision::roi_pool, outputs 2, flops once;
+        /// `[grad_input, grad, rois, argmax (i32)]`, floats `[spatial_scale]`.
+        roi_pool_backward = crate::vision::roi_pool_backward, outputs 1, flops once;
+        /// `[out, channel_mapping (i32), input, rois]`, ints `[sampling_ratio]`, floats `[spatial_scale]`.
+        ps_roi_align = crate::vision::ps_roi_align, outputs 2, flops once;
+        /// `[grad_input, grad, rois, channel_mapping (i32)]`, scalars as ps_roi_align's.
+        ps_roi_align_backward = crate::vision::ps_roi_align_backward, outputs 1, flops once;
+        /// `[out, channel_mapping (i32), input, rois]`, floats `[spatial_scale]`.
+        ps_roi_pool = crate::vision::ps_roi_pool, outputs 2, flops once;
+        /// `[grad_input, grad, rois, channel_mapping (i32)]`, floats `[spatial_scale]`.
+        ps_roi_pool_backward = crate::vision::ps_roi_pool_backward, outputs 1, flops once;
+
         /// `[columns, images]`, ints `[kernel, dilation, padding, stride]`, (height, width) each.
         im2col = crate::unfold::im2col, outputs 1;
         /// `[images, columns]`, ints as im2col's.
