@@ -1,4 +1,4 @@
-"""torchvision's own ops against its kernels for the CPU: to the bit."""
+"""torchvision's own ops against its kernels for the CPU: to the bit, where no product of matrices is in them."""
 
 import copy
 import subprocess
@@ -254,6 +254,102 @@ def test_autocast_is_in_f32():
         results.append((a.cpu(), b.cpu()))
     for mine, theirs in zip(*results, strict=True):
         torch.testing.assert_close(mine, theirs, **EXACT)
+
+
+# Deformable convolutions.
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize(
+    ("groups", "offset_groups", "stride", "padding", "dilation"),
+    [(1, 1, 1, 0, 1), (2, 3, 1, 1, 1), (3, 2, (2, 1), (1, 2), (1, 2)), (6, 6, 2, 3, 2), (1, 6, 1, (0, 1), 1)],
+)
+def test_deform_conv2d(dtype, masked, groups, offset_groups, stride, padding, dilation):
+    x, weight = numbers(3, 6, 9, 8, dtype=dtype), numbers(12, 6 // groups, 3, 2, dtype=dtype, seed=1)
+    out = torch.nn.functional.conv2d(x, weight, None, stride, padding, dilation, groups)
+    offset = 2 * numbers(3, 2 * offset_groups * 6, *out.shape[2:], dtype=dtype, seed=2)
+    mask = numbers(3, offset_groups * 6, *out.shape[2:], dtype=dtype, seed=3) if masked else None
+    bias = numbers(12, dtype=dtype, seed=4)
+
+    def convolve(x, offset, weight, bias, mask):
+        return ops.deform_conv2d(x, offset, weight, bias, stride, padding, dilation, mask)
+
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-10, "atol": 1e-10}
+    check(convolve, x, offset, weight, bias, mask, grad=True, **tolerance)
+    check(convolve, x, torch.zeros_like(offset), weight, bias, mask, grad=True, **tolerance)
+    check(convolve, x, offset.round(), weight, None, mask, grad=True, **tolerance)
+    check(convolve, x.transpose(2, 3).contiguous().transpose(2, 3), offset.to(memory_format=torch.channels_last),
+          weight.transpose(0, 1).contiguous().transpose(0, 1), bias, mask, grad=True, **tolerance)  # fmt: skip
+    check(convolve, x[:0], offset[:0], weight, bias, None if mask is None else mask[:0], grad=True, **tolerance)
+
+
+def test_deform_conv2d_of_f16():
+    x, weight = numbers(2, 4, 9, 8, dtype=torch.float16), numbers(3, 4, 3, 3, dtype=torch.float16, seed=1)
+    offset, mask = numbers(2, 18, 7, 6, dtype=torch.float16, seed=2), numbers(2, 9, 7, 6, dtype=torch.float16, seed=3)
+    check(
+        lambda x, o, w, m: ops.deform_conv2d(x, o, w, mask=m), x, offset, weight, mask, grad=True, rtol=0.02, atol=0.1
+    )
+
+
+def test_deform_conv2d_far_outside():
+    """Nothing is read there; the CPU reads memory of others where an offset is NaN."""
+    x, weight, offset = numbers(1, 2, 5, 5), numbers(2, 2, 3, 3), torch.full((1, 18, 3, 3), 1e4)
+    check(lambda x, o, w: ops.deform_conv2d(x, o, w), x, offset, weight, grad=True)
+    for odd in (torch.nan, torch.inf, -1e38):
+        out = ops.deform_conv2d(on_device(x), torch.full_like(offset, odd).to(DEVICE), on_device(weight))
+        assert torch.equal(out.cpu(), torch.zeros(1, 2, 3, 3))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a.update(input=a["input"][0]),
+        lambda a: a.update(offset=a["offset"][:, :17]),
+        lambda a: a.update(offset=a["offset"][:1]),
+        lambda a: a.update(offset=a["offset"][..., 1:]),
+        lambda a: a.update(mask=a["mask"][:, 1:]),
+        lambda a: a.update(mask=a["mask"][:1]),
+        lambda a: a.update(mask=a["mask"][..., 1:]),
+        lambda a: a.update(weight=a["weight"].double()),
+        lambda a: a.update(weight=a["weight"][:, :3]),
+        lambda a: a.update(stride=-1),
+        lambda a: a.update(padding=-1),
+        lambda a: a.update(dilation=0),
+        lambda a: a.update(dilation=9),
+        lambda a: a.update(groups=3),
+        lambda a: a.update(offset_groups=2),
+        lambda a: a.update({key: value.int() for key, value in a.items() if isinstance(value, torch.Tensor)}),
+    ],
+)
+def test_deform_conv2d_refuses(change):
+    given = {
+        "input": numbers(2, 4, 9, 8),
+        "weight": numbers(3, 4, 3, 3),
+        "offset": numbers(2, 18, 7, 6),
+        "mask": numbers(2, 9, 7, 6),
+        "bias": numbers(3),
+        "stride": 1,
+        "padding": 0,
+        "dilation": 1,
+        "groups": 1,
+        "offset_groups": 1,
+    }
+    change(given)
+    *tensors, stride, padding, dilation, groups, offset_groups = given.values()
+    check_error(
+        lambda *tensors: RAW.deform_conv2d(
+            *tensors, stride, stride, padding, padding, dilation, dilation, groups, offset_groups, True
+        ),
+        *tensors,
+    )
+
+
+def test_deform_conv2d_of_no_stride():
+    """Here the CPU divides by zero, and ends."""
+    x, weight, offset = map(on_device, (numbers(2, 4, 9, 8), numbers(3, 4, 3, 3), numbers(2, 18, 7, 6)))
+    with pytest.raises(RuntimeError, match="stride"):
+        ops.deform_conv2d(x, offset, weight, stride=(0, 1))
 
 
 # Models.

@@ -2,7 +2,10 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/bmm.h>
 #include <ATen/ops/sort.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
 #include <array>
@@ -120,6 +123,137 @@ Tensor ps_roi_pool_backward(const Tensor& grad, const Tensor& rois, const Tensor
                                      {batch, channels, height, width}, {});
 }
 
+// A deformable convolution: its weights times the columns that its taps read, an image at a time.
+struct Deformed {
+  std::array<int64_t, 9> ints;
+  int64_t groups;
+  bool use_mask;
+  std::array<int64_t, 2> out_size;
+
+  // (height, width) pairs.
+  Deformed(const Tensor& input, const Tensor& weight, const Tensor& offset, const Tensor& mask, const Tensor& bias,
+           std::array<int64_t, 2> stride, std::array<int64_t, 2> padding, std::array<int64_t, 2> dilation,
+           int64_t weight_groups, int64_t offset_groups, bool masked)
+      : groups(weight_groups), use_mask(masked) {
+    for (const Tensor* tensor : {&input, &weight, &offset}) {
+      TORCH_CHECK(tensor->dim() == 4, "expected tensors of four dimensions, got ", tensor->sizes());
+    }
+    TORCH_CHECK(!masked || mask.dim() == 4, "expected a mask of four dimensions, got ", mask.sizes());
+    for (const Tensor* tensor : {&weight, &offset, &mask, &bias}) {
+      TORCH_CHECK(tensor->scalar_type() == input.scalar_type(), "expected tensors of dtype ", input.scalar_type(),
+                  ", got ", tensor->scalar_type());
+    }
+    const std::array<int64_t, 2> kernel{weight.size(2), weight.size(3)};
+    TORCH_CHECK(kernel[0] > 0 && kernel[1] > 0, "weight_h: ", kernel[0], " weight_w: ", kernel[1]);
+    TORCH_CHECK(stride[0] > 0 && stride[1] > 0, "stride_h: ", stride[0], " stride_w: ", stride[1]);
+    TORCH_CHECK(padding[0] >= 0 && padding[1] >= 0, "pad_h: ", padding[0], " pad_w: ", padding[1]);
+    TORCH_CHECK(dilation[0] > 0 && dilation[1] > 0, "dilation_h: ", dilation[0], " dilation_w: ", dilation[1]);
+    TORCH_CHECK(groups > 0 && weight.size(1) * groups == input.size(1) && weight.size(0) % groups == 0,
+                "a weight of ", weight.sizes(), " in ", groups, " groups does not fit an input of ", input.sizes());
+    TORCH_CHECK(offset_groups > 0 && input.size(1) % offset_groups == 0, input.size(1), " channels do not make ",
+                offset_groups, " groups of offsets");
+    const int64_t taps = kernel[0] * kernel[1];
+    TORCH_CHECK(offset.size(1) == offset_groups * 2 * taps, "offset.shape[1] is not valid: got: ", offset.size(1),
+                " expected: ", offset_groups * 2 * taps);
+    TORCH_CHECK(!masked || mask.size(1) == offset_groups * taps, "mask.shape[1] is not valid: got: ", mask.size(1),
+                " expected: ", offset_groups * taps);
+    for (size_t dim = 0; dim < 2; ++dim) {
+      const int64_t reach = dilation[dim] * (kernel[dim] - 1) + 1;
+      const int64_t room = input.size(2 + static_cast<int64_t>(dim)) + 2 * padding[dim] - reach;
+      TORCH_CHECK(room >= 0, "Calculated output size too small");
+      out_size[dim] = room / stride[dim] + 1;
+    }
+    const int64_t batch = input.size(0);
+    TORCH_CHECK(offset.size(0) == batch, "invalid batch size of offset");
+    TORCH_CHECK(mask.dim() > 0 && mask.size(0) == batch, "invalid batch size of mask");
+    TORCH_CHECK(offset.size(2) == out_size[0] && offset.size(3) == out_size[1], "offset output dims: ",
+                offset.sizes().slice(2), " - computed output dims: ", at::IntArrayRef(out_size));
+    TORCH_CHECK(!masked || (mask.size(2) == out_size[0] && mask.size(3) == out_size[1]), "mask output dims: ",
+                mask.sizes().slice(2), " - computed output dims: ", at::IntArrayRef(out_size));
+    TORCH_CHECK(bias.numel() == weight.size(0), "expected a bias of ", weight.size(0), " elements, got ",
+                bias.sizes());
+    ints = {kernel[0],  kernel[1],   stride[0],   stride[1],    padding[0],
+            padding[1], dilation[0], dilation[1], offset_groups};
+  }
+
+  int64_t positions() const { return out_size[0] * out_size[1]; }
+
+  Tensor make_columns(const Tensor& input) const {
+    return empty_dense({1, input.size(1) * ints[0] * ints[1], positions()}, input.scalar_type());
+  }
+
+  void fill_columns(const Tensor& columns, const Tensor& input, const Tensor& offset, const Tensor& mask,
+                    int64_t image) const {
+    launch(Op::deform_columns_,
+           {columns, input.narrow(0, image, 1), offset.narrow(0, image, 1),
+            use_mask ? mask.narrow(0, image, 1) : Tensor()},
+           ints);
+  }
+
+  // Columns, weights and outputs by group.
+  Tensor by_group(const Tensor& tensor) const {
+    return tensor.reshape({groups, tensor.numel() / groups / positions(), positions()});
+  }
+  Tensor weight_by_group(const Tensor& weight) const {
+    return weight.reshape({groups, weight.size(0) / groups, weight.size(1) * ints[0] * ints[1]});
+  }
+};
+
+Tensor deform_conv2d(const Tensor& input, const Tensor& weight, const Tensor& offset, const Tensor& mask,
+                     const Tensor& bias, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w,
+                     int64_t dilation_h, int64_t dilation_w, int64_t groups, int64_t offset_groups, bool use_mask) {
+  const Deformed deformed(input, weight, offset, mask, bias, {stride_h, stride_w}, {pad_h, pad_w},
+                          {dilation_h, dilation_w}, groups, offset_groups, use_mask);
+  const int64_t batch = input.size(0);
+  const Tensor out =
+      empty_dense({batch, weight.size(0), deformed.out_size[0], deformed.out_size[1]}, input.scalar_type());
+  if (out.numel() == 0) {
+    return out;
+  }
+  const Tensor columns = deformed.make_columns(input);
+  const Tensor weights = deformed.weight_by_group(weight);
+  for (int64_t image = 0; image < batch; ++image) {
+    deformed.fill_columns(columns, input, offset, mask, image);
+    Tensor part = deformed.by_group(out.select(0, image));
+    at::bmm_out(part, weights, deformed.by_group(columns));
+  }
+  return out.add_(bias.reshape({1, -1, 1, 1}));
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> deform_conv2d_backward(
+    const Tensor& grad, const Tensor& input, const Tensor& weight, const Tensor& offset, const Tensor& mask,
+    const Tensor& bias, int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w, int64_t dilation_h,
+    int64_t dilation_w, int64_t groups, int64_t offset_groups, bool use_mask) {
+  const Deformed deformed(input, weight, offset, mask, bias, {stride_h, stride_w}, {pad_h, pad_w},
+                          {dilation_h, dilation_w}, groups, offset_groups, use_mask);
+  const int64_t batch = input.size(0);
+  TORCH_CHECK(grad.sizes() == at::IntArrayRef({batch, weight.size(0), deformed.out_size[0], deformed.out_size[1]}) &&
+                  grad.scalar_type() == input.scalar_type(),
+              "a gradient of ", grad.sizes(), " does not fit an output of ", deformed.out_size[0], " by ",
+              deformed.out_size[1]);
+  const Tensor grad_input = empty_dense(input.sizes(), input.scalar_type());
+  const Tensor grad_offset = empty_dense(offset.sizes(), input.scalar_type());
+  const Tensor grad_mask =
+      use_mask ? empty_dense(mask.sizes(), input.scalar_type()) : at::zeros_like(mask, at::MemoryFormat::Contiguous);
+  const Tensor grad_weight = at::zeros_like(weight, at::MemoryFormat::Contiguous);
+  const Tensor columns = deformed.make_columns(input);
+  const Tensor weights = deformed.weight_by_group(weight);
+  Tensor grad_weights = deformed.weight_by_group(grad_weight);
+  for (int64_t image = 0; image < batch; ++image) {
+    const Tensor of_image = deformed.by_group(grad.select(0, image));
+    Tensor part = deformed.by_group(columns);
+    at::bmm_out(part, weights.transpose(1, 2), of_image);
+    const auto one = [image](const Tensor& tensor) { return tensor.narrow(0, image, 1); };
+    launch(Op::deform_columns_backward_,
+           {one(grad_input), one(grad_offset), use_mask ? one(grad_mask) : Tensor(), columns, one(input), one(offset),
+            use_mask ? one(mask) : Tensor()},
+           deformed.ints);
+    deformed.fill_columns(columns, input, offset, mask, image);
+    grad_weights.baddbmm_(of_image, part.transpose(1, 2));
+  }
+  return {grad_input, grad_weight, grad_offset, grad_mask, at::sum(grad, {0, 2, 3})};
+}
+
 // As torchvision's autocast on the CPU: in f32.
 Tensor widened(const Tensor& tensor) {
   return at::autocast::cached_cast(at::kFloat, tensor, c10::DeviceType::PrivateUse1);
@@ -156,6 +290,8 @@ TORCH_LIBRARY_IMPL(torchvision, PrivateUse1, m) {
   m.impl("_ps_roi_align_backward", TORCH_FN(ps_roi_align_backward));
   m.impl("ps_roi_pool", TORCH_FN(ps_roi_pool));
   m.impl("_ps_roi_pool_backward", TORCH_FN(ps_roi_pool_backward));
+  m.impl("deform_conv2d", TORCH_FN(deform_conv2d));
+  m.impl("_deform_conv2d_backward", TORCH_FN(deform_conv2d_backward));
 }
 
 TORCH_LIBRARY_IMPL(torchvision, AutocastPrivateUse1, m) {

@@ -263,6 +263,11 @@ macro_rules! with_kernels {
         ps_roi_pool = crate::vision::ps_roi_pool, outputs 2, flops once;
         /// `[grad_input, grad, rois, channel_mapping (i32)]`, floats `[spatial_scale]`.
         ps_roi_pool_backward = crate::vision::ps_roi_pool_backward, outputs 1, flops once;
+        /// `[columns, input, offset, mask?]`, ints `[kernel, stride, padding, dilation ((height, width) each), offset
+        /// groups]`.
+        deform_columns = crate::vision::deform_columns, outputs 1, flops once;
+        /// `[grad_input, grad_offset, grad_mask?, grad_columns, input, offset, mask?]`, ints as deform_columns'.
+        deform_columns_backward = crate::vision::deform_columns_backward, outputs 3, flops once;
 
         /// `[columns, images]`, ints `[kernel, dilation, padding, stride]`, (height, width) each.
         im2col = crate::unfold::im2col, outputs 1;

@@ -1,11 +1,12 @@
-//! What detectors ask of images, after torchvision: which of overlapping boxes to keep, and what lies in a
-//! region resampled to a grid of bins.
+//! What detectors ask of images, after torchvision: which of overlapping boxes to keep, what lies in a region
+//! resampled to a grid of bins, and convolutions whose taps are moved.
 //!
 //! Arithmetic is in the tensor's own type, rounded at each step (of f16 as well), in the order of torchvision's kernels
 //! for the CPU: a rounding decides which pixel a sample reads, and which box hides another. What they read outside of
 //! an image, these do not.
 
 mod align;
+mod deform;
 mod nms;
 mod plane;
 mod pool;
@@ -18,6 +19,7 @@ use half::f16;
 use crate::convert::Stored;
 
 pub use align::{ps_roi_align, ps_roi_align_backward, roi_align, roi_align_backward};
+pub use deform::{deform_columns, deform_columns_backward};
 pub use nms::nms;
 pub use pool::{ps_roi_pool, ps_roi_pool_backward, roi_pool, roi_pool_backward};
 
