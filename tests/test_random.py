@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from compared import DEVICE, check_error, numbers, on_device
+from compared import DEVICE, check, check_error, numbers, on_device
 
 COUNT = 1_000_000
 
@@ -218,3 +218,54 @@ def test_draws_are_refused_as_on_the_cpu():
     check_error(torch.poisson, torch.tensor([1]))
     shares = torch._sample_dirichlet(torch.rand(20, 4, device=DEVICE) + 0.1).cpu()
     torch.testing.assert_close(shares.sum(-1), torch.ones(20))
+
+
+def test_gradients_of_draws():
+    """By the parameters of their distribution: of the CPU in f64, and in f32 rounded from that."""
+    generator = torch.Generator().manual_seed(0)
+    alpha = torch.cat([torch.logspace(-3, 3, 400, dtype=torch.float64), torch.tensor([8.0, 1.0, 7.99, 0.0, 2.0])])
+    draws = torch._standard_gamma(alpha, generator=generator)
+    draws[-1] = 0
+    parts = torch.tensor([[0.1], [0.5], [0.9], [1.0], [1.1], [1.5], [10.0]], dtype=torch.float64)
+    for x in (draws, *(parts * alpha)):
+        check(torch._standard_gamma_grad, alpha, x, rtol=1e-9, atol=1e-12)
+        check(torch._standard_gamma_grad, alpha.float(), x.float(), rtol=1e-5, atol=1e-8)
+    alpha = torch.logspace(-2, 2.5, 40, dtype=torch.float64)
+    total = alpha[:, None] + alpha
+    for share in (1e-6, 0.01, 0.3, 0.5, 0.7, 0.99, 1 - 1e-6):
+        x = torch.full_like(total, share)
+        check(torch._dirichlet_grad, x, alpha[:, None].expand_as(x), total, rtol=1e-8, atol=1e-12)
+        x = alpha[:, None] / total * (0.97 + 0.06 * share)
+        check(torch._dirichlet_grad, x, alpha[:, None].expand_as(x), total, rtol=1e-8, atol=1e-12)
+    # In f32 the CPU's series lose digits: rounded from f64, here.
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        a, b = (
+            (torch.rand(300, generator=generator) * 20 + 0.1).to(dtype),
+            torch.rand(300, generator=generator).to(dtype),
+        )
+        for function, given in ((torch._standard_gamma_grad, (a, 20 * b)), (torch._dirichlet_grad, (b, a, a + 4))):
+            expected = function(*(tensor.double() for tensor in given)).to(dtype)
+            torch.testing.assert_close(
+                function(*(tensor.to(DEVICE) for tensor in given)).cpu(), expected, equal_nan=True
+            )
+
+
+def test_gradients_of_draws_in_distributions():
+    for make in (
+        lambda a: torch.distributions.Gamma(a, a + 1),
+        lambda a: torch.distributions.Beta(a, a + 1),
+        lambda a: torch.distributions.Dirichlet(a),
+        lambda a: torch.distributions.Chi2(a),
+        lambda a: torch.distributions.StudentT(a),
+    ):
+        alpha = torch.linspace(0.5, 20, 12, device=DEVICE).requires_grad_()
+        make(alpha).rsample((5,)).sum().backward()
+        assert alpha.grad.isfinite().all()
+
+
+def test_gradients_of_draws_are_refused_as_on_the_cpu():
+    x = torch.rand(3)
+    check_error(torch._standard_gamma_grad, torch.ones(3).int(), torch.ones(3).int())
+    check_error(torch._standard_gamma_grad, x[:2], x)
+    check_error(torch._dirichlet_grad, x, x.double(), x)
+    check_error(torch._dirichlet_grad, x, x[:2], x)

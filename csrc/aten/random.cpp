@@ -6,6 +6,7 @@
 #include <ATen/MemoryOverlap.h>
 #include <ATen/core/Generator.h>
 #include <ATen/ops/div.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/native_dropout_backward_ops.h>
 #include <ATen/ops/native_dropout_ops.h>
@@ -17,6 +18,7 @@
 #include "aten/fallback.h"
 #include "aten/layout.h"
 #include "aten/number.h"
+#include "aten/pointwise.h"
 #include "aten/structured.h"
 #include "bridge.h"
 #include "device/generator.h"
@@ -361,6 +363,28 @@ Tensor sample_dirichlet(const Tensor& alpha, MaybeGenerator generator) {
   return at::div(gammas, gammas.sum(-1, /*keepdim=*/true));
 }
 
+// How draws move with the parameters of their distribution.
+Tensor standard_gamma_grad(const Tensor& self, const Tensor& output) {
+  check_float(self, "_standard_gamma_grad");
+  Tensor grad = at::empty(self.sizes(), self.options());
+  auto iterator = at::TensorIterator::borrowing_binary_op(grad, self, output);
+  launch_iterator(Op::standard_gamma_grad_, iterator);
+  return grad;
+}
+
+Tensor dirichlet_grad(const Tensor& x, const Tensor& alpha, const Tensor& total) {
+  check_float(x, "_dirichlet_grad");
+  Tensor grad = at::empty(x.sizes(), x.options());
+  auto iterator = at::TensorIteratorConfig()
+                      .add_output(grad)
+                      .add_const_input(x)
+                      .add_const_input(alpha)
+                      .add_const_input(total)
+                      .build();
+  launch_iterator(Op::dirichlet_grad_, iterator);
+  return grad;
+}
+
 std::tuple<Tensor, Tensor> native_dropout(const Tensor& input, double p, std::optional<bool> train) {
   if (!is_native(input.scalar_type()) || !at::isFloatingType(input.scalar_type())) {
     return call_fallback<at::_ops::native_dropout>(input, p, train);
@@ -421,6 +445,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("binomial", TORCH_FN(binomial));
   m.impl("_standard_gamma", TORCH_FN(standard_gamma));
   m.impl("_sample_dirichlet", TORCH_FN(sample_dirichlet));
+  m.impl("_standard_gamma_grad", TORCH_FN(standard_gamma_grad));
+  m.impl("_dirichlet_grad", TORCH_FN(dirichlet_grad));
   m.impl("native_dropout", TORCH_FN(native_dropout));
   m.impl("native_dropout_backward", TORCH_FN(native_dropout_backward));
 }

@@ -3,6 +3,7 @@
 
 mod coefficients;
 mod incomplete_gamma;
+mod sample_grad;
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
 
@@ -56,6 +57,10 @@ special! {
     i0e(x);
     i1(x);
     i1e(x);
+    /// How a draw `x` of the gamma distribution of shape `self` moves with the shape.
+    standard_gamma_grad(alpha, x);
+    /// How a share `self` of the Dirichlet distribution moves with its `alpha`, of which there are `total`.
+    dirichlet_grad(x, alpha, total);
 }
 impl<T: Float> Special for T {}
 
@@ -187,6 +192,14 @@ fn igamma(a: f64, x: f64) -> f64 {
 
 fn igammac(a: f64, x: f64) -> f64 {
     incomplete_gamma::upper(a, x)
+}
+
+fn standard_gamma_grad(alpha: f64, x: f64) -> f64 {
+    sample_grad::standard_gamma(alpha, x)
+}
+
+fn dirichlet_grad(x: f64, alpha: f64, total: f64) -> f64 {
+    sample_grad::dirichlet(x, alpha, total)
 }
 
 fn erfinv(y: f64) -> f64 {

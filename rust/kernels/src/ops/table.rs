@@ -160,6 +160,10 @@ with_kernels! {
         i0e: unary(float) [structured: "special_i0e", "special_i0e.out"] = |x; _| x.i0e();
         i1: unary(float) [structured: "special_i1", "special_i1.out"] = |x; _| x.i1();
         i1e: unary(float) [structured: "special_i1e", "special_i1e.out"] = |x; _| x.i1e();
+        /// How a draw of the gamma distribution moves with its shape, of which it is the second input.
+        standard_gamma_grad: binary(float) = |alpha, x; _| alpha.standard_gamma_grad(x);
+        /// How a share of the Dirichlet distribution moves with its alpha; then the total of alphas.
+        dirichlet_grad: ternary(float) = |x, alpha, total; _| x.dirichlet_grad(alpha, total);
         /// -x ln(x); 0 at 0.
         entr: unary(float) [structured: "special_entr", "special_entr.out"] = |x; _| x.entr();
         /// Scalar: eps, negative where it was not given.
