@@ -29,6 +29,7 @@ pub mod optim;
 pub mod order;
 pub mod pool;
 pub mod profile;
+pub mod quantize;
 pub mod random;
 pub mod reduce;
 pub mod resample;

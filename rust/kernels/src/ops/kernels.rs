@@ -274,6 +274,17 @@ macro_rules! with_kernels {
         /// `[images, columns]`, ints as im2col's.
         col2im = crate::unfold::col2im, outputs 1, flops once;
 
+        /// `[out, mask (bool), self, scale?, zero_point?, enabled?]`, ints `[quant_min, quant_max, by channel,
+        /// zero_point]`, floats `[scale]`.
+        fake_quantize = crate::quantize::fake_quantize, outputs 2, flops once;
+        /// `[grad_self, grad_scale, grad_zero_point, grad, self, scale, zero_point]` of one shape, ints `[quant_min,
+        /// quant_max]`, floats `[grad_factor]`.
+        fake_quantize_learnable_backward = crate::quantize::fake_quantize_learnable_backward, outputs 3, flops once;
+        /// `[running_min, running_max, min, max]` of one dimension, floats `[averaging_const]`.
+        moving_range = crate::quantize::moving_range, outputs 2, flops once;
+        /// `[scale, zero_point (i32), min, max]` of one dimension, ints `[quant_min, quant_max, symmetric]`.
+        choose_quantization = crate::quantize::choose_quantization, outputs 2, flops once;
+
         /// Another row over lists: results, then each input's list; ints `[results, the row's id,
         /// compute dtype, whether each tensor has a scalar of its own]` and scalars, floats: scalars.
         foreach = crate::loops::foreach::launch, outputs first_int, in_place;
