@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from compared import FLOATS, check, check_error, numbers, on_device
+from compared import FLOATS, INTEGERS, check, check_error, numbers, on_device
 
 SHAPES = {1: (2, 3, 7), 2: (2, 3, 5, 8), 3: (2, 1, 3, 4, 5)}
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -146,3 +146,52 @@ def test_errors():
     check_error(lambda x: F.avg_pool3d(x, 9), numbers(1, 2, 4, 4, 4))
     check_error(lambda x: F.max_pool3d(x, 2, padding=2), numbers(1, 2, 4, 4, 4))
     check_error(lambda x: F.adaptive_max_pool2d(x, (2, 2)), numbers(1, 0, 4))
+
+
+BYTES = {"rtol": 0, "atol": 0}
+
+
+def bytes_of(*size):
+    return torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("dims", SHAPES)
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+def test_the_nearest_bytes(mode, dims):
+    for shape in (SHAPES[dims], (1, 5, 64, 63, 3)[: dims + 2], (0, 3, 4, 4, 4)[: dims + 2]):
+        for x in layouts(bytes_of(*shape)):
+            for target in ({"size": (11, 4, 5)[:dims]}, {"scale_factor": 1.7}, {"scale_factor": 0.6}, {"size": 1},
+                           {"scale_factor": 2.3, "recompute_scale_factor": True}):  # fmt: skip
+                check(lambda x, t=target: F.interpolate(x, mode=mode, **t), x, **BYTES)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "lanczos"])
+def test_weighed_bytes(mode, antialias):
+    """To the bit: weights of PyTorch's number of bits, rounded after each dimension."""
+    if mode == "lanczos" and not antialias:
+        return check_error(lambda x: F.interpolate(x, (3, 3), mode=mode), bytes_of(1, 3, 5, 5))
+    for channels in (1, 3, 4, 5):
+        for x in layouts(bytes_of(2, channels, 17, 13)):
+            for target in ({"size": (9, 30)}, {"size": (31, 7)}, {"size": (17, 5)}, {"size": (4, 13)}, {"size": (1, 9)},
+                           {"size": (17, 13)}, {"scale_factor": 0.37}, {"scale_factor": (2.0, 1.3)}):  # fmt: skip
+                for corners in (False, True) if not antialias else (False,):
+                    options = {"mode": mode, "antialias": antialias, "align_corners": corners or None, **target}
+                    check(lambda x, o=options: F.interpolate(x, **o), x, **BYTES)
+    # To one pixel, where the CPU asserts: of many channels it does not.
+    single, many = bytes_of(2, 3, 9, 9), bytes_of(2, 3, 9, 9).repeat(1, 2, 1, 1)
+    expected = F.interpolate(many, 1, mode=mode, antialias=antialias)[:, :3]
+    assert torch.equal(F.interpolate(on_device(single), 1, mode=mode, antialias=antialias).cpu(), expected)
+    x = bytes_of(2, 3, 9, 9).to(memory_format=torch.channels_last)
+    check(lambda x: F.interpolate(x, (5, 20), mode=mode, antialias=antialias), x, **BYTES)
+    out = torch.empty(0, dtype=torch.uint8, device="rustorch")
+    torch._C._nn.upsample_bilinear2d(on_device(x), (5, 20), False, out=out)
+    assert torch.equal(out.cpu(), F.interpolate(x, (5, 20), mode="bilinear"))
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_pads_of_integers(dtype):
+    for dims, shape in SHAPES.items():
+        for x in layouts(numbers(*shape, dtype=dtype)):
+            for mode in ("reflect", "replicate"):
+                check(lambda x, m=mode, d=dims: F.pad(x, (2, 1, 1, 2, 2, 0)[: 2 * d], mode=m), x, **BYTES)

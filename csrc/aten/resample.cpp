@@ -234,34 +234,60 @@ struct AdaptiveAverageBackward {
   }
 };
 
+// A form that also has integers: `any` of them, or bytes.
+template <bool any, class Form, class Traits, class Schema = typename Traits::schema>
+struct AndIntegers;
+template <bool any, class Form, class Traits, class Return, class... Args>
+struct AndIntegers<any, Form, Traits, Return(const Tensor&, Args...)> {
+  static Return call(const Tensor& first, Args... args) {
+    const auto dtype = first.scalar_type();
+    if (dtype == at::kByte || (any && is_native(dtype) && at::isIntegralType(dtype, /*includeBool=*/false))) {
+      return Form::call(first, args...);
+    }
+    return FloatsOnly<Form, Traits>::call(first, args...);
+  }
+};
+
+#define RUSTORCH_AND_INTEGERS(any, name, Form, traits, ...) \
+  m.impl(name, TORCH_FN((AndIntegers<any, Form<__VA_ARGS__, at::_ops::traits>, at::_ops::traits>::call)));
+
 }  // namespace
 
-// Integers (nearest and pads have them) run on the fallback.
+// Gradients are of floats.
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
-#define RUSTORCH_UPSAMPLE(name, mode)                                                                             \
-  RUSTORCH_FLOATS(#name, Made, name, Upsample<mode, at::meta::structured_##name>)                                 \
-  RUSTORCH_FLOATS(#name ".out", WrittenTo, name##_out, Upsample<mode, at::meta::structured_##name>)               \
+#define RUSTORCH_UPSAMPLE_BACKWARD(name, mode)                                                                    \
   RUSTORCH_FLOATS(#name "_backward", Made, name##_backward,                                                       \
                   UpsampleBackward<mode, at::meta::structured_##name##_backward>)                                 \
   RUSTORCH_FLOATS(#name "_backward.grad_input", WrittenTo, name##_backward_grad_input,                            \
                   UpsampleBackward<mode, at::meta::structured_##name##_backward>)
+#define RUSTORCH_UPSAMPLE(name, mode)                                                                             \
+  RUSTORCH_AND_INTEGERS(false, #name, Made, name, Upsample<mode, at::meta::structured_##name>)                    \
+  RUSTORCH_AND_INTEGERS(false, #name ".out", WrittenTo, name##_out, Upsample<mode, at::meta::structured_##name>)  \
+  RUSTORCH_UPSAMPLE_BACKWARD(name, mode)
+// Of these the CPU has no bytes.
+#define RUSTORCH_UPSAMPLE_FLOATS(name, mode)                                                                      \
+  RUSTORCH_FLOATS(#name, Made, name, Upsample<mode, at::meta::structured_##name>)                                 \
+  RUSTORCH_FLOATS(#name ".out", WrittenTo, name##_out, Upsample<mode, at::meta::structured_##name>)               \
+  RUSTORCH_UPSAMPLE_BACKWARD(name, mode)
   RUSTORCH_UPSAMPLE(upsample_nearest1d, kNearest)
   RUSTORCH_UPSAMPLE(upsample_nearest2d, kNearest)
   RUSTORCH_UPSAMPLE(upsample_nearest3d, kNearest)
   RUSTORCH_UPSAMPLE(_upsample_nearest_exact1d, kNearestExact)
   RUSTORCH_UPSAMPLE(_upsample_nearest_exact2d, kNearestExact)
   RUSTORCH_UPSAMPLE(_upsample_nearest_exact3d, kNearestExact)
-  RUSTORCH_UPSAMPLE(upsample_linear1d, kLinear)
+  RUSTORCH_UPSAMPLE_FLOATS(upsample_linear1d, kLinear)
   RUSTORCH_UPSAMPLE(upsample_bilinear2d, kLinear)
-  RUSTORCH_UPSAMPLE(upsample_trilinear3d, kLinear)
+  RUSTORCH_UPSAMPLE_FLOATS(upsample_trilinear3d, kLinear)
   RUSTORCH_UPSAMPLE(upsample_bicubic2d, kCubic)
   RUSTORCH_UPSAMPLE(_upsample_bilinear2d_aa, kLinearSmooth)
   RUSTORCH_UPSAMPLE(_upsample_bicubic2d_aa, kCubicSmooth)
   RUSTORCH_UPSAMPLE(_upsample_lanczos2d_aa, kLanczosSmooth)
+#undef RUSTORCH_UPSAMPLE_FLOATS
 #undef RUSTORCH_UPSAMPLE
+#undef RUSTORCH_UPSAMPLE_BACKWARD
 #define RUSTORCH_PAD(name, dims, reflect)                                                            \
-  RUSTORCH_FLOATS(#name, Made, name, Pad<dims, reflect>)                                             \
-  RUSTORCH_FLOATS(#name ".out", WrittenTo, name##_out, Pad<dims, reflect>)                           \
+  RUSTORCH_AND_INTEGERS(true, #name, Made, name, Pad<dims, reflect>)                                 \
+  RUSTORCH_AND_INTEGERS(true, #name ".out", WrittenTo, name##_out, Pad<dims, reflect>)               \
   RUSTORCH_FLOATS(#name "_backward", Made, name##_backward, PadBackward<dims, reflect>)              \
   RUSTORCH_FLOATS(#name "_backward.grad_input", WrittenTo, name##_backward_grad_input, PadBackward<dims, reflect>)
   RUSTORCH_PAD(reflection_pad1d, 1, true)
@@ -271,6 +297,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   RUSTORCH_PAD(replication_pad2d, 2, false)
   RUSTORCH_PAD(replication_pad3d, 3, false)
 #undef RUSTORCH_PAD
+#undef RUSTORCH_AND_INTEGERS
   RUSTORCH_FLOATS("avg_pool3d", Made, avg_pool3d, Average)
   RUSTORCH_FLOATS("avg_pool3d.out", WrittenTo, avg_pool3d_out, Average)
   RUSTORCH_FLOATS("avg_pool3d_backward", Made, avg_pool3d_backward, AverageBackward)

@@ -4,8 +4,10 @@
 
 mod separable;
 mod taps;
+mod whole;
 
 use crate::convert::StoredFloat;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::fallible::reserved;
 use crate::lanes::Real;
@@ -47,6 +49,9 @@ fn run(
             input.sizes()
         )));
     }
+    if !input.dtype().is_float() && !transposed {
+        return of_integers(out, input, spatial, table);
+    }
     match_float!(input.dtype(), S => {
         let mut tables = reserved(spatial);
         for dim in 0..spatial {
@@ -60,6 +65,30 @@ fn run(
     Ok(())
 }
 
+/// Of integers, what moves elements; and of bytes, what weighs them.
+fn of_integers(
+    out: &View<'_>,
+    input: &View<'_>,
+    spatial: usize,
+    table: impl Fn(usize, usize, usize) -> Result<Table>,
+) -> Result<()> {
+    let (mut moved, mut weighed) = (reserved(spatial), reserved(spatial));
+    for dim in out.rank() - spatial..out.rank() {
+        let (inputs, outputs) = (input.size(dim), out.size(dim));
+        let table = table(dim + spatial - out.rank(), inputs, outputs)?;
+        match table.moves() {
+            true => moved.push(table.taps::<f32>(inputs, outputs)),
+            false => weighed.push(table.taps::<f64>(inputs, outputs)),
+        }
+    }
+    match (weighed.is_empty(), input.dtype()) {
+        _ if out.numel() == 0 => Ok(()),
+        (true, _) => whole::select(out, input, &moved),
+        (false, DType::U8) => whole::weigh(out, input, &weighed),
+        (false, other) => Error::dtype(other),
+    }
+}
+
 /// How a dimension is mapped.
 enum Table {
     Upsample { mode: i64, align_corners: bool, scale: f64 },
@@ -69,6 +98,11 @@ enum Table {
 }
 
 impl Table {
+    /// Whether each output is one input.
+    fn moves(&self) -> bool {
+        matches!(self, Self::Upsample { mode: 0 | 1, .. } | Self::Pad { .. })
+    }
+
     fn taps<T: Real>(self, inputs: usize, outputs: usize) -> Taps<T> {
         match self {
             Self::Upsample { mode, align_corners, scale } => {
