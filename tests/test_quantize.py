@@ -102,6 +102,22 @@ def test_refused(call):
     check_error(call, torch.ones(3))
 
 
+def test_compiled():
+    x, scale, zero = numbers(4, 5, 7) * 20, torch.linspace(0.05, 0.7, 5), torch.arange(5, dtype=torch.int32)
+
+    def rounded(x, scale, zero):
+        whole = torch.fake_quantize_per_tensor_affine(x * 2, 0.1, 3, 0, 255)
+        return whole + torch.fake_quantize_per_channel_affine(x, scale, zero, 1, 0, 100).sin()
+
+    actual, expected = on_device(x).requires_grad_(), x.clone().requires_grad_()
+    out = torch.compile(rounded, backend="rust_backend")(actual, on_device(scale), on_device(zero))
+    wanted = rounded(expected, scale, zero)
+    torch.testing.assert_close(out.cpu(), wanted)
+    out.sum().backward()
+    wanted.sum().backward()
+    torch.testing.assert_close(actual.grad.cpu(), expected.grad)
+
+
 # Observers.
 
 

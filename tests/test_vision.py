@@ -352,6 +352,60 @@ def test_deform_conv2d_of_no_stride():
         ops.deform_conv2d(x, offset, weight, stride=(0, 1))
 
 
+# What torchvision makes of PyTorch's ops.
+
+COMPOSED = {
+    "box_iou": lambda a, b, x: ops.box_iou(a, b),
+    "generalized_box_iou": lambda a, b, x: ops.generalized_box_iou(a, b),
+    "complete_box_iou": lambda a, b, x: ops.complete_box_iou(a, b),
+    "distance_box_iou": lambda a, b, x: ops.distance_box_iou(a, b),
+    "generalized_box_iou_loss": lambda a, b, x: ops.generalized_box_iou_loss(a, b, "sum"),
+    "complete_box_iou_loss": lambda a, b, x: ops.complete_box_iou_loss(a, b, "sum"),
+    "distance_box_iou_loss": lambda a, b, x: ops.distance_box_iou_loss(a, b, "sum"),
+    "box_area": lambda a, b, x: ops.box_area(a),
+    "box_convert": lambda a, b, x: [ops.box_convert(a, "xyxy", to) for to in ("xywh", "cxcywh")],
+    "clip_boxes_to_image": lambda a, b, x: ops.clip_boxes_to_image(a, (9, 7)),
+    "remove_small_boxes": lambda a, b, x: ops.remove_small_boxes(a, 4.0),
+    "masks_to_boxes": lambda a, b, x: ops.masks_to_boxes(x[0] > 0.3),
+    "sigmoid_focal_loss": lambda a, b, x: ops.sigmoid_focal_loss(x, (x > 0).to(x.dtype), reduction="mean"),
+    "frozen_batch_norm": lambda a, b, x: ops.FrozenBatchNorm2d(4).to(x.device)(x),
+    "multi_scale_roi_align": lambda a, b, x: ops.MultiScaleRoIAlign(["0", "1"], 3, 2)(
+        {"0": x, "1": x[..., ::2, ::2]}, [a, b], [(32, 32), (32, 32)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMPOSED)
+def test_composed(name):
+    check(COMPOSED[name], boxes(9), boxes(9, seed=1), numbers(2, 4, 12, 10), rtol=1e-4, atol=1e-5)
+    masked = name in ("masks_to_boxes", "remove_small_boxes", "frozen_batch_norm")
+    if not masked:
+        check(COMPOSED[name], boxes(9), boxes(9, seed=1), numbers(2, 4, 12, 10), grad=True, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("drop", [ops.stochastic_depth, ops.drop_block2d])
+def test_composed_of_random_numbers(drop):
+    x = torch.ones(16, 4, 8, 8, device=DEVICE)
+    out = drop(x, 0.5, "row") if drop is ops.stochastic_depth else drop(x, 0.3, 3)
+    assert 0 < (out == 0).sum().item() < out.numel()
+
+
+def test_compiled():
+    """torchvision's ops run as they were traced; what is around them is compiled."""
+
+    def pooled(x, r):
+        return ops.roi_align(torch.relu(x) * 2, r, (3, 3), 0.5, 2, True).sin()
+
+    x, some = numbers(2, 4, 17, 13), rois(9, 2)
+    actual, expected = on_device(x).requires_grad_(), x.clone().requires_grad_()
+    torch.compile(pooled, backend="rust_backend")(actual, on_device(some)).sum().backward()
+    pooled(expected, some).sum().backward()
+    torch.testing.assert_close(actual.grad.cpu(), expected.grad)
+    kept = torch.compile(lambda b, s: ops.nms(b + 1, s, 0.3) * 2, backend="rust_backend")
+    scores = torch.rand(9)
+    assert torch.equal(kept(on_device(some[:, 1:]), on_device(scores)).cpu(), ops.nms(some[:, 1:] + 1, scores, 0.3) * 2)
+
+
 # Models.
 
 
