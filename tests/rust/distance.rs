@@ -95,3 +95,32 @@ fn of_pairs() {
     assert!(run(Op::pdist, &[out.view(), input.view()], &[], &[2.0]).is_err());
     assert!(run(Op::pdist, &[Tensor::<f64>::zeros(&[10]).view(), input.view()], &[], &[-1.0]).is_err());
 }
+
+#[test]
+fn of_what_is_no_number() {
+    let rows = |first: f64| Tensor::new(&[1, 1, 20], move |at| if at == 17 { first } else { at as f64 });
+    let (plain, infinite, none) = (rows(3.0), rows(f64::INFINITY), rows(f64::NAN));
+    for p in NORMS {
+        at_every_level(|_| {
+            for (a, b) in [(&infinite, &plain), (&plain, &infinite), (&none, &plain), (&infinite, &infinite)] {
+                let (a_has, b_has) = (a.values()[17], b.values()[17]);
+                let is_none = (a_has - b_has).is_nan();
+                let out = Tensor::<f64>::zeros(&[1, 1, 1]);
+                run(Op::cdist, &[out.view(), a.view(), b.view()], &[], &[p]).unwrap();
+                let expected = match p {
+                    // The largest of those that are numbers: the CPU's comparisons pass over the others.
+                    f64::INFINITY if is_none => 0.0,
+                    _ if is_none => f64::NAN,
+                    0.0 => 1.0,
+                    _ => f64::INFINITY,
+                };
+                let distance: f64 = out.values()[0];
+                assert!(distance == expected || distance.is_nan() && expected.is_nan(), "{p}: {distance}");
+                let pair = Tensor::new(&[1, 2, 20], |at| if at < 20 { a.data[at] } else { b.data[at - 20] });
+                let out = Tensor::<f64>::zeros(&[1]);
+                run(Op::pdist, &[out.view(), pair.view()], &[], &[p]).unwrap();
+                assert_eq!(out.values()[0].is_nan(), is_none, "{p}");
+            }
+        });
+    }
+}

@@ -115,6 +115,27 @@ fn targets_out_of_range_are_refused_before_anything_is_written() {
 }
 
 #[test]
+fn what_has_not_one_element_is_refused() {
+    let scores = Tensor::new(&[2, 4], |_| 1.0f32);
+    let target = Tensor::new(&[2], |_| 0i64);
+    let one = Tensor::<f32>::zeros(&[]);
+    for wrong in [&[0][..], &[2], &[1, 3]].map(Tensor::<f32>::zeros) {
+        for wrong in [wrong.view(), View::absent()] {
+            let absent = View::absent();
+            for [grad, total] in [[wrong, one.view()], [one.view(), wrong]] {
+                let views = [scores.view(), grad, target.view(), absent, total];
+                assert!(run(Op::nll_loss_backward, &views, &[1, IGNORED], &[]).is_err());
+            }
+            for [output, total] in [[wrong, one.view()], [one.view(), wrong]] {
+                let views = [output, total, scores.view(), target.view(), absent];
+                assert!(run(Op::nll_loss, &views, &[1, IGNORED], &[]).is_err());
+            }
+        }
+    }
+    assert_eq!(scores.values(), [1.0; 8]);
+}
+
+#[test]
 fn byte_targets() {
     let scores = Tensor::new(&[3, 2], |i| i as f32);
     let target = Tensor::new(&[3], |i| (i % 2) as u8);

@@ -104,6 +104,28 @@ fn margins() {
     assert!(run(Op::multi_margin, &[out.view(), input.view(), wrong.view(), View::absent()], &[1, 1], &[1.0]).is_err());
 }
 
+#[test]
+fn what_is_no_number_is_in_no_margin() {
+    let input = Tensor::new(&[2, 3], |at| [f64::NAN, 1.0, 2.0, 1.0, f64::NAN, 0.5][at]);
+    let (target, lists) = (Tensor::new(&[2], |_| 0i64), Tensor::new(&[2, 3], |at| if at % 3 == 0 { 0i64 } else { -1 }));
+    // Of the first sample every difference is none; of the second, 1 - 1 + 0.5 is one.
+    let expected = [0.0, 0.5 / 3.0];
+    let (out, flags, grad) = (Tensor::<f64>::zeros(&[2]), Tensor::<f64>::zeros(&[2, 3]), Tensor::new(&[2], |_| 3.0f64));
+    let grads = [0.0, 0.0, 0.0, -1.0, 0.0, 1.0];
+    let absent = View::absent();
+    run(Op::multi_margin, &[out.view(), input.view(), target.view(), absent], &[1, 0], &[1.0]).unwrap();
+    assert_eq!(out.values(), expected);
+    let grad_input = Tensor::<f64>::zeros(&[2, 3]);
+    let views = [grad_input.view(), grad.view(), input.view(), target.view(), absent];
+    run(Op::multi_margin_backward, &views, &[1, 0], &[1.0]).unwrap();
+    assert_eq!(grad_input.values(), grads);
+    run(Op::multilabel_margin, &[out.view(), flags.view(), input.view(), lists.view()], &[0], &[]).unwrap();
+    assert_eq!(out.values(), expected);
+    let views = [grad_input.view(), grad.view(), input.view(), lists.view()];
+    run(Op::multilabel_margin_backward, &views, &[0], &[]).unwrap();
+    assert_eq!(grad_input.values(), grads);
+}
+
 /// What a path says: repeats are one, blanks (class 0) are nothing.
 fn said(path: &[usize]) -> Vec<i64> {
     let mut labels = vec![];

@@ -224,6 +224,11 @@ fn group_norm() {
     let absent = View::absent();
     let views = [input.view(), statistics.view(), statistics.view(), input.view(), absent, absent];
     assert!(run(Op::group_norm, &views, &[3], &[EPS]).is_err());
+    let (grad, saved) = (Tensor::<f32>::zeros(&[2, 4, 3]), Tensor::<f32>::zeros(&[2, 2]));
+    for [mean, rstd] in [[absent, saved.view()], [saved.view(), absent]] {
+        let views = [grad.view(), absent, absent, input.view(), input.view(), mean, rstd, absent];
+        assert!(run(Op::group_norm_backward, &views, &[2], &[]).is_err());
+    }
 }
 
 #[test]

@@ -188,6 +188,12 @@ fn draws_until_accepted() {
         }
     });
     assert_eq!(sample(Op::poisson, &[0.0]), vec![0.0; NUMBER as usize]);
+    // Shapes of which no draw would be accepted.
+    let smallest = f64::from(f32::MIN_POSITIVE);
+    for shape in [0.0, -0.9, -1e30, f64::NEG_INFINITY, f64::NAN] {
+        assert_eq!(sample(Op::standard_gamma, &[shape]), vec![smallest; NUMBER as usize]);
+    }
+    assert_eq!(sample(Op::standard_gamma, &[f64::INFINITY]), vec![f64::INFINITY; NUMBER as usize]);
     // Out of bounds is the nearest bound, as on the CPU.
     for (count, p, expected) in [(7.0, 1.0, 7.0), (7.0, 1.5, 7.0), (7.0, -0.5, 0.0), (-1.0, 0.5, 0.0)] {
         assert_eq!(sample(Op::binomial, &[count, p]), vec![expected; NUMBER as usize]);

@@ -190,3 +190,61 @@ fn rows_of_too_large_a_norm_are_scaled() {
     let outside = Tensor::new(&[1], |_| 3i64);
     assert!(run(Op::embedding_renorm, &[table.view(), outside.view()], &[], &[1.0, 2.0]).is_err());
 }
+
+/// A row of five pixels, or a volume of them, sampled at one place: `x` is given, the other numbers are in the middle.
+fn sampled_at(x: f64, spatial: usize, mode: i64, padding: i64) -> (f64, Vec<f64>, Vec<f64>) {
+    let mut sizes = vec![1; spatial + 2];
+    sizes[spatial + 1] = 5;
+    let input = Tensor::new(&sizes, |at| 1.0 + at as f64);
+    let mut grid_sizes = vec![1; spatial + 2];
+    grid_sizes[spatial + 1] = spatial as i64;
+    let grid = Tensor::new(&grid_sizes, |at| if at == 0 { x } else { 0.0 });
+    let one = vec![1; spatial + 2];
+    let (out, grad) = (Tensor::<f64>::zeros(&one), Tensor::new(&one, |_| 1.0));
+    let ints = [mode, padding, 0];
+    run(Op::grid_sample, &[out.view(), input.view(), grid.view()], &ints, &[]).unwrap();
+    let (grad_input, grad_grid) = (Tensor::<f64>::zeros(&sizes), Tensor::<f64>::zeros(&grid_sizes));
+    let views = [grad_input.view(), grad_grid.view(), grad.view(), input.view(), grid.view()];
+    run(Op::grid_sample_backward, &views, &ints, &[]).unwrap();
+    (out.values()[0], grad_input.values(), grad_grid.values())
+}
+
+#[test]
+fn places_that_are_nowhere() {
+    for x in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for mode in [0, 1, 2] {
+            for padding in [0, 1, 2] {
+                let (value, pixels, moves) = sampled_at(x, 2, mode, padding);
+                let is_edge = padding == 1 && !x.is_nan();
+                // Infinities lie beyond an edge, forward; the first pixel stands for the rest.
+                let pixel = if is_edge && x > 0.0 { 4 } else { 0 };
+                match (mode, padding) {
+                    (1, 0) => assert_eq!((value, pixels, moves), (0.0, vec![0.0; 5], vec![0.0; 2])),
+                    (0, 0) | (2, _) => {
+                        assert!(value.is_nan(), "{x} {mode} {padding}");
+                        assert!(moves[1].is_nan());
+                        // Linear weights move alike wherever the place is.
+                        assert_eq!(moves[0].is_nan(), mode == 2);
+                    }
+                    _ => {
+                        assert_eq!(value, 1.0 + pixel as f64, "{x} {mode} {padding}");
+                        let expected: Vec<f64> = (0..5).map(|at| f64::from(u8::from(at == pixel))).collect();
+                        assert_eq!(pixels, expected);
+                        assert_eq!(moves[0], 0.0);
+                    }
+                }
+                if mode == 2 {
+                    continue; // There is none of volumes.
+                }
+                let (value, pixels, moves) = sampled_at(x, 3, mode, padding);
+                let pixel = if is_edge && x < 0.0 { 0 } else { 4 };
+                let expected = if padding == 0 { 0.0 } else { 1.0 + pixel as f64 };
+                assert_eq!(value, expected, "{x} {mode} {padding}");
+                // Backward, nowhere is outside.
+                let expected = (0..5).map(|at| f64::from(u8::from(is_edge && at == pixel)));
+                assert_eq!(pixels, expected.collect::<Vec<_>>());
+                assert_eq!(moves[0], 0.0);
+            }
+        }
+    }
+}
