@@ -59,6 +59,7 @@ CASES = {
     ),
     "attention": lambda d: F.scaled_dot_product_attention(*[torch.ones(2, 3, 5, 4, device=d).transpose(1, 2)] * 3),
     "ldexp": lambda d: torch.ldexp(torch.ones(5, 4, 3, device=d).transpose(0, 2), torch.ones(4, 1, device=d)),
+    "ldexp of one channel": lambda d: torch.ldexp(images(2, 1, 3, 5, device=d), images(2, 1, 3, 5, device=d)),
     "ldexp of a number": lambda d: torch.ldexp(torch.tensor(3.0), torch.ones(5, 4, 3, device=d).transpose(0, 2)),
     "power of a number": lambda d: torch.pow(2.0, torch.ones(5, 4, 3, device=d).transpose(0, 2)),
     "complex of one channel": lambda d: torch.complex(images(2, 1, 3, 5, device=d), torch.ones(1, 1, 1, 5, device=d)),

@@ -59,18 +59,23 @@ at::DimVector layout_of(const Tensor& tensor) {
   return order;
 }
 
-// The result, in the query's layout. Of operands whose rows are not dense the CPU's is one of matrix products, which is
-// contiguous.
-Tensor empty_result(const Tensor& query, const Tensor& key, const Tensor& value) {
-  if (query.stride(-1) != 1 || key.stride(-1) != 1 || value.stride(-1) != 1) {
-    return empty_dense({query.size(0), query.size(1), query.size(2), value.size(3)}, query.scalar_type());
-  }
+// A result in the query's layout.
+Tensor empty_as_query(const Tensor& query, const Tensor& value) {
   if (query.size(-1) == value.size(-1)) {
     return at::empty_like(query);
   }
   at::DimVector sizes(query.sizes());
   sizes.back() = value.size(-1);
   return at::empty_permuted(sizes, layout_of(query), query.options());
+}
+
+// The same where the CPU's fused kernel takes the operands. Where their rows are not dense, its result is one of matrix
+// products, which is contiguous.
+Tensor empty_result(const Tensor& query, const Tensor& key, const Tensor& value) {
+  if (query.stride(-1) == 1 && key.stride(-1) == 1 && value.stride(-1) == 1) {
+    return empty_as_query(query, value);
+  }
+  return empty_dense({query.size(0), query.size(1), query.size(2), value.size(3)}, query.scalar_type());
 }
 
 void check(const Tensor& query, const Tensor& key, const Tensor& value) {
@@ -158,7 +163,7 @@ std::tuple<Tensor, Tensor> cpu_attention(const Tensor& query, const Tensor& key,
                                          bool is_causal, const OptionalTensor& mask, std::optional<double> scale) {
   check(query, key, value);
   TORCH_CHECK(dropout == 0.0, "scaled_dot_product_attention_flash_attention: Currently do not support dropout > 0");
-  const Tensor out = empty_result(query, key, value);
+  const Tensor out = empty_as_query(query, value);
   const std::array<int64_t, 3> rows{query.size(0), query.size(2), query.size(1)};
   const Tensor logsumexp = empty_dense(rows, compute_dtype(query)).transpose(1, 2);
   launch(Op::attention_, {out, logsumexp, query, key, value, expanded_mask(mask, query, key)}, {0, 0, is_causal},

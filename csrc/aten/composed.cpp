@@ -141,7 +141,7 @@ Tensor ldexp(const Tensor& self, const Tensor& other) {
   // In f64 the narrower types need one power only, and one rounding.
   constexpr double most = 1000;
   // The CPU's powers are dense, and its product is laid out by them and `self`.
-  const Tensor exponent = other.to(at::kDouble).contiguous();
+  const Tensor exponent = empty_dense(other.sizes(), at::kDouble).copy_(other);
   const Tensor first = exponent.clamp(-most, most);
   Tensor wide = self.to(at::kDouble);
   if (dtype == at::kDouble) {
