@@ -11,6 +11,7 @@ from conformance.compare import Different, Outcome, assert_same, assert_same_out
 from conformance.inputs import DEVICE, DTYPES, Mover, evenly, expect_dense
 from conformance.places import elements_of, gradients_of
 from conformance.seeds import differentiable, seeds_like
+from conformance.strides import compare_strides
 
 #: Memory is handed out as it is: there are no values to compare.
 UNINITIALISED = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
@@ -277,6 +278,31 @@ def _gradcheck(op: Any, sample: Any, device: str) -> str | None:
     return None
 
 
+def strides(op: Any, dtype: torch.dtype, limit: int) -> None:
+    """Results lie in memory as the CPU's, whatever the layout of the arguments."""
+    for sample in samples(op, dtype, limit):
+        compare_strides(caller(op), arguments_of(sample))
+    for arguments in images(op, dtype):
+        compare_strides(caller(op), arguments)
+
+
+def images(op: Any, dtype: torch.dtype) -> Iterator[Arguments]:
+    """Batches of images for pointwise ops, whose samples have two dimensions at most."""
+    from torch.testing._internal.opinfo.core import BinaryUfuncInfo, UnaryUfuncInfo
+
+    torch.manual_seed(0)
+    domain = {"low": 0.1, "high": 0.9} if dtype.is_floating_point else {}
+    image = torch.testing.make_tensor((2, 4, 3, 5), device="cpu", dtype=dtype, **domain)
+    if isinstance(op, UnaryUfuncInfo):
+        yield image, (), op.sample_kwargs("cpu", dtype, image)[0]
+    elif isinstance(op, BinaryUfuncInfo):
+        for other in (image, image[:, :1], image[:1, :, :1]):
+            yield image, (other.clone(),), {}
+            yield other.clone(), (image,), {}
+        yield image, (2.0,), {}
+        yield 2.0, (image,), {}
+
+
 def applicable(op: Any) -> Iterator[tuple[str, frozenset[torch.dtype]]]:
     """The checks that apply to an op, and the dtypes of each."""
     # `supported_backward_dtypes` asks the machine, and includes forward dtypes only.
@@ -284,6 +310,8 @@ def applicable(op: Any) -> Iterator[tuple[str, frozenset[torch.dtype]]]:
     differentiable = frozenset(op.supported_backward_dtypes("cpu")) if op.supports_autograd else frozenset()
     yield "forward", dtypes
     yield "layouts", dtypes
+    # Where a result lies does not depend on the dtype: one is asked.
+    yield "strides", frozenset([dtype for dtype in DTYPES.values() if dtype in dtypes][:1])
     if op.inplace_variant is not None:
         yield "in_place", dtypes
     if op.supports_out:
@@ -299,6 +327,7 @@ def applicable(op: Any) -> Iterator[tuple[str, frozenset[torch.dtype]]]:
 CHECKS: dict[str, Callable[[Any, torch.dtype, int], None]] = {
     "forward": forward,
     "layouts": layouts,
+    "strides": strides,
     "in_place": in_place,
     "out": out,
     "errors": errors,
