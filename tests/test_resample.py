@@ -148,6 +148,20 @@ def test_errors():
     check_error(lambda x: F.adaptive_max_pool2d(x, (2, 2)), numbers(1, 0, 4))
 
 
+@pytest.mark.parametrize("dims", SHAPES)
+def test_the_nearest_by_a_scale_that_is_not_of_the_sizes(dims):
+    """In two dimensions the CPU goes by the sizes where they are equal or one is twice the other. In one and three its
+    gradients do so and its values do not: here the gradients are those of the values.
+    """
+    for scale in (2.2, 2.05, 1.15, 1.1, 1.7, 0.93):
+        for x in (*layouts(numbers(*SHAPES[dims])), *layouts(bytes_of(*SHAPES[dims]))):
+            for mode in ("nearest", "nearest-exact"):
+                options = {"mode": mode, "scale_factor": scale}
+                check(lambda x, o=options: F.interpolate(x, **o), x, grad=dims == 2 and x.is_floating_point())
+        x = on_device(numbers(*SHAPES[dims], dtype=torch.float64)).requires_grad_()
+        assert torch.autograd.gradcheck(lambda x, s=scale: F.interpolate(x, scale_factor=s), x)
+
+
 BYTES = {"rtol": 0, "atol": 0}
 
 

@@ -91,9 +91,23 @@ fn of_integers(
 
 /// How a dimension is mapped.
 enum Table {
-    Upsample { mode: i64, align_corners: bool, scale: f64 },
-    Pad { reflect: bool, before: i64 },
-    Window { kernel: usize, stride: usize, padding: usize, divisor: taps::Divisor },
+    /// `flat`, in two dimensions.
+    Upsample {
+        mode: i64,
+        align_corners: bool,
+        scale: f64,
+        flat: bool,
+    },
+    Pad {
+        reflect: bool,
+        before: i64,
+    },
+    Window {
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+        divisor: taps::Divisor,
+    },
     Adaptive,
 }
 
@@ -105,11 +119,11 @@ impl Table {
 
     fn taps<T: Real>(self, inputs: usize, outputs: usize) -> Taps<T> {
         match self {
-            Self::Upsample { mode, align_corners, scale } => {
+            Self::Upsample { mode, align_corners, scale, flat } => {
                 let step = taps::step::<T>(inputs, outputs, align_corners, scale);
                 match mode {
-                    0 => taps::nearest(inputs, outputs, step, false),
-                    1 => taps::nearest(inputs, outputs, step, true),
+                    0 => taps::nearest(inputs, outputs, step, false, flat),
+                    1 => taps::nearest(inputs, outputs, step, true, false),
                     2 => taps::linear(inputs, outputs, step, align_corners),
                     3 => taps::cubic(inputs, outputs, step, align_corners),
                     4 => taps::smooth(inputs, outputs, step, Filter::Linear),
@@ -132,7 +146,7 @@ fn upsampled(views: &[View<'_>], attrs: &Attrs<'_>, transposed: bool) -> Result<
         if inputs == 0 || outputs == 0 {
             return Err(Error::Shape("Input and output sizes should be greater than 0".into()));
         }
-        Ok(Table::Upsample { mode, align_corners, scale: attrs.float(dim) })
+        Ok(Table::Upsample { mode, align_corners, scale: attrs.float(dim), flat: attrs.floats.len() == 2 })
     })
 }
 

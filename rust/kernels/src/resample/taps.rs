@@ -78,9 +78,14 @@ fn centre<T: Real>(output: usize, step: T, align_corners: bool) -> T {
     if align_corners { step.mul(number(output)) } else { step.mul(number::<T>(output).add(half)).sub(half) }
 }
 
-pub fn nearest<T: Real>(inputs: usize, outputs: usize, step: T, exact: bool) -> Taps<T> {
+/// Whose centre is half a step in (`exact`), or whose start is at the output's. As many inputs as outputs, or half as
+/// many, are met one by one or in pairs where PyTorch goes `by_size`, whatever scale was given.
+pub fn nearest<T: Real>(inputs: usize, outputs: usize, step: T, exact: bool, by_size: bool) -> Taps<T> {
     let shift = T::from_f64(if exact { 0.5 } else { 0.0 });
     let rows = (0..outputs).map(|output| {
+        if by_size && (outputs == inputs || outputs == 2 * inputs) {
+            return [(output * inputs / outputs, T::ONE)];
+        }
         let at = step.mul(number::<T>(output).add(shift)).floor().to_f64();
         [((at as usize).min(inputs - 1), T::ONE)]
     });
