@@ -119,3 +119,60 @@ fn what_does_not_fit_is_refused() {
     assert!(run(Op::upsample, &[out.view(), Tensor::<f32>::zeros(&[2, 0]).view()], &[0, 0], &[0.0]).is_err());
     assert!(run(Op::average_windows, &[out.view(), input.view()], &[0, 1, 0, 1, 0], &[]).is_err());
 }
+
+#[test]
+fn integers_are_moved() {
+    fn check<T: Item>(cast: fn(i64) -> T) {
+        for (from, to) in SHAPES {
+            let spatial = if from == [3, 4, 9] { 2 } else { from.len() - 2 };
+            let input = Tensor::new(from, |at| cast(at as i64 * 7 % 251));
+            let number = Tensor::new(from, |at| (at as i64 * 7 % 251) as f32);
+            for mode in [0, 1] {
+                let (out, wide) = (Tensor::new(to, |_| cast(0)).scattered(2), Tensor::<f32>::zeros(to));
+                let scales = vec![0.0; spatial];
+                run(Op::upsample, &[out.view(), input.scattered(1).view()], &[mode, 0], &scales).unwrap();
+                run(Op::upsample, &[wide.view(), number.view()], &[mode, 0], &scales).unwrap();
+                let expected: Vec<T> = wide.values().into_iter().map(|value| cast(value as i64)).collect();
+                assert_eq!(out.values(), expected);
+            }
+        }
+        let input = Tensor::new(&[2, 3, 4], |at| cast(at as i64));
+        let out = Tensor::new(&[2, 4, 7], |_| cast(0));
+        run(Op::pad, &[out.view(), input.view()], &[1, 1, 2], &[]).unwrap();
+        let row = |row: i64| [2, 1, 0, 1, 2, 3, 2].map(|column| cast(row * 4 + column));
+        let expected: Vec<T> = [1, 0, 1, 2, 4, 3, 4, 5].into_iter().flat_map(row).collect();
+        assert_eq!(out.values(), expected);
+    }
+    at_every_level(|_| {
+        check::<u8>(|x| x as u8);
+        check::<i16>(|x| x as i16);
+        check::<i32>(|x| x as i32);
+        check::<i64>(|x| x);
+    });
+}
+
+#[test]
+fn bytes_are_weighed() {
+    let sizes = [2, 3, 17, 13];
+    let input = Tensor::new(&sizes, |at| (128.0 + 127.0 * noise(3)(at)) as u8);
+    let number = Tensor::new(&sizes, |at| f64::from(input.data[at]));
+    at_every_level(|_| {
+        for mode in 2..=6 {
+            for size in [[31, 7], [5, 40], [17, 20], [3, 13]] {
+                let to = [2, 3, size[0], size[1]];
+                let (out, wide) = (Tensor::<u8>::zeros(&to).scattered(2), Tensor::<f64>::zeros(&to));
+                run(Op::upsample, &[out.view(), input.scattered(1).view()], &[mode, 0], &[0.0, 0.0]).unwrap();
+                run(Op::upsample, &[wide.view(), number.view()], &[mode, 0], &[0.0, 0.0]).unwrap();
+                let actual: Vec<f64> = out.values().into_iter().map(f64::from).collect();
+                let expected: Vec<f64> = wide.values().into_iter().map(|value| value.clamp(0.0, 255.0)).collect();
+                // Rounded once a dimension; weights below zero carry the first rounding on. What is clipped after the
+                // first dimension differs more, where weights overshoot.
+                let bound = if mode == 2 || mode == 4 { 1.05 } else { 20.0 };
+                assert_close(&actual, &expected, 0.0, bound);
+            }
+        }
+        let out = Tensor::<i32>::zeros(&[1, 1, 4, 4]);
+        let input = Tensor::<i32>::zeros(&[1, 1, 2, 2]);
+        assert!(run(Op::upsample, &[out.view(), input.view()], &[2, 0], &[0.0, 0.0]).is_err());
+    });
+}

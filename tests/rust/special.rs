@@ -210,3 +210,57 @@ fn divisors_and_multiples() {
         }
     });
 }
+
+#[test]
+fn draws_move_with_their_distribution() {
+    // Minus the slope of the distribution function by its parameter, over the density. PyTorch's approximations, which
+    // these are, are good to three digits or so.
+    let mut points = Vec::new();
+    for alpha in [0.05, 0.3, 0.9, 2.0, 5.0, 7.9, 8.1, 20.0, 60.0] {
+        for part in [0.02, 0.3, 0.8, 0.91, 1.0, 1.09, 1.2, 1.7] {
+            points.push((alpha, alpha * part));
+        }
+    }
+    let [alphas, draws]: [Vec<f64>; 2] = [points.iter().map(|p| p.0).collect(), points.iter().map(|p| p.1).collect()];
+    let moved = |by: f64| -> Vec<f64> { alphas.iter().map(|alpha| alpha * (1.0 + by)).collect() };
+    // Of either tail the smaller one has the digits.
+    let slope = |op: Op, sign: f64| -> Vec<f64> {
+        let [up, down] = [1e-4, -1e-4].map(|by| column(op, &[&moved(by), &draws], &[]));
+        up.iter().zip(down).zip(&alphas).map(|((up, down), alpha)| sign * (up - down) / (2e-4 * alpha)).collect()
+    };
+    let (below, above) = (slope(Op::igamma, -1.0), slope(Op::igammac, 1.0));
+    let logarithms = column(Op::lgamma, &[&alphas], &[]);
+    let expected: Vec<f64> = (0..points.len())
+        .map(|at| {
+            let (alpha, x) = points[at];
+            let density = ((alpha - 1.0) * x.ln() - x - logarithms[at]).exp();
+            (if x < alpha { below[at] } else { above[at] }) / density
+        })
+        .collect();
+    assert_close(&column(Op::standard_gamma_grad, &[&alphas, &draws], &[]), &expected, 4e-3, 1e-12);
+
+    let mut points = Vec::new();
+    for (alpha, beta) in [(2.0, 3.0), (2.5, 1.5), (4.0, 5.0), (7.0, 8.0), (20.0, 30.0), (3.0, 40.0)] {
+        let mean = alpha / (alpha + beta);
+        points.extend([0.3, 0.7, 1.0, 1.02, 1.3].map(|part| (f64::min(mean * part, 0.97), alpha, beta)));
+    }
+    points.extend([(0.001, 1.5, 2.0), (0.999, 1.5, 2.0), (0.02, 2.0, 1.0)]);
+    let expected: Vec<f64> = points
+        .iter()
+        .map(|&(x, alpha, beta)| {
+            let density = |alpha: f64| move |t: f64| t.powf(alpha - 1.0) * (1.0 - t).powf(beta - 1.0);
+            let share = |alpha: f64| integral(0.0, x, density(alpha)) / integral(0.0, 1.0, density(alpha));
+            let whole = integral(0.0, 1.0, density(alpha));
+            -(share(alpha + 1e-4) - share(alpha - 1e-4)) / 2e-4 / (density(alpha)(x) / whole) / (1.0 - x)
+        })
+        .collect();
+    let columns: [Vec<f64>; 3] = [
+        points.iter().map(|p| p.0).collect(),
+        points.iter().map(|p| p.1).collect(),
+        points.iter().map(|p| p.1 + p.2).collect(),
+    ];
+    let actual = column(Op::dirichlet_grad, &[&columns[0], &columns[1], &columns[2]], &[]);
+    assert_close(&actual, &expected, 4e-3, 1e-6);
+    let edges = column(Op::standard_gamma_grad, &[&[1.0, 0.0, f64::NAN, 2.0], &[0.0, 0.5, 0.5, f64::NAN]], &[]);
+    assert!(edges[0] == 0.0 && edges[1] == f64::INFINITY && edges[2] == 0.0 && edges[3].is_nan());
+}
