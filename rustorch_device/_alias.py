@@ -20,8 +20,13 @@ def alias(tensor: torch.Tensor) -> torch.Tensor:
 
     Writing to one shows in the other. Gradients flow through. The two keep separate version
     counters, so autograd does not see a write through the alias. As with `tensor.numpy()`, the memory
-    can no longer be resized.
+    can no longer be resized. Raises TypeError for what is no tensor.
     """
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(
+            f"alias: expected a tensor, got {type(tensor).__name__}. torch.as_tensor(..) makes one of an array, over "
+            "the same memory."
+        )
     if tensor.requires_grad and torch.is_grad_enabled():
         return _Alias.apply(tensor)
     return _C.alias(tensor.detach(), lasting=True)

@@ -46,6 +46,7 @@ __all__ = [
     "memory_allocated",
     "memory_reserved",
     "memory_stats",
+    "memory_summary",
     "reset_accumulated_memory_stats",
     "reset_fallback_counts",
     "reset_peak_memory_stats",
@@ -338,6 +339,19 @@ def reset_accumulated_memory_stats(device: _Device = None) -> None:
     torch.accelerator.reset_accumulated_memory_stats(_index(device))
 
 
+def memory_summary(device: _Device = None, abbreviated: bool = False) -> str:
+    """What tensors and the pool hold, in MiB: now, at most, and in all. `abbreviated` leaves out the counts."""
+    stats = memory_stats(device)
+    names = ("allocated_bytes", "reserved_bytes", *(() if abbreviated else ("allocation", "segment")))
+    lines = [f"{'rustorch memory':<20}{'now':>14}{'peak':>14}{'taken':>14}{'freed':>14}"]
+    for name in names:
+        values = [stats.get(f"{name}.all.{kind}", 0) for kind in ("current", "peak", "allocated", "freed")]
+        is_bytes = name.endswith("_bytes")
+        cells = [f"{value / 2**20:>14,.2f}" if is_bytes else f"{value:>14,}" for value in values]
+        lines.append(f"{name.removesuffix('_bytes') + (' (MiB)' if is_bytes else 's'):<20}{''.join(cells)}")
+    return "\n".join(lines)
+
+
 def mem_get_info(device: _Device = None) -> tuple[int, int]:
     """Free and total bytes of the host."""
     return torch.accelerator.get_memory_info(_index(device))
@@ -360,3 +374,7 @@ def set_fallback_policy(policy: str) -> str:
     before = _C.fallback_policy()
     _C.set_fallback_policy(policy)
     return before
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,6 +4,8 @@ import os
 import sys
 import warnings
 
+from rustorch_device import _environment
+
 NAME = "rustorch"
 TORCH = "2.15"
 SMOKE_TEST = "rustorch_device.backend_check"
@@ -16,7 +18,7 @@ class NotLoaded(ImportError):
 
 def autoload() -> None:
     """Loads the device at the end of `import torch`; never lets that import fail."""
-    wish = os.environ.get("RUSTORCH_AUTOLOAD", "")
+    wish = _environment.read("RUSTORCH_AUTOLOAD")
     try:
         if wish == "0" or (wish != "1" and _other_accelerator()):
             return _forget_package()
@@ -52,6 +54,7 @@ def load() -> None:
     if getattr(torch, NAME, None) is not None:
         return
     _check_version(torch.__version__)
+    _environment.settle()
     taken = torch._C._get_privateuse1_backend_name()
     if taken not in ("privateuseone", NAME):
         raise NotLoaded(f"another package's device, '{taken}', holds PyTorch's place for such devices. Uninstall one.")
@@ -80,7 +83,7 @@ def load() -> None:
     _C.claim_autograd_engine()
     os.register_at_fork(after_in_child=_C.claim_autograd_engine)
     _torch_profiler.install()
-    if os.environ.get("RUSTORCH_PROFILE", "0") not in ("", "0"):
+    if _environment.read("RUSTORCH_PROFILE") == "1":
         from rustorch_device import profiler
 
         profiler.profile_process()

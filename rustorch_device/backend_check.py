@@ -14,7 +14,7 @@ from importlib import metadata
 import torch
 from torch import nn
 
-from rustorch_device import _load
+from rustorch_device import _environment, _load
 
 INSTALL = "`pip install --no-build-isolation .`"
 REPORT = "Please report it, with everything printed above."
@@ -67,9 +67,8 @@ def check_device() -> None:
 def autoload_state() -> str:
     if not metadata.entry_points(group="torch.backends", name="rustorch"):
         raise Problem("the package's entry points are not installed.", f"In the source tree: {INSTALL}.")
-    for variable in ("RUSTORCH_AUTOLOAD", "TORCH_DEVICE_BACKEND_AUTOLOAD"):
-        if os.environ.get(variable) == "0":
-            return f"no: {variable}=0 turns it off"
+    if _environment.read("RUSTORCH_AUTOLOAD") == "0" or os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD") == "0":
+        return "no: RUSTORCH_AUTOLOAD=0 or TORCH_DEVICE_BACKEND_AUTOLOAD=0 turns it off"
     return "yes"
 
 

@@ -9,7 +9,8 @@
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,10 +28,15 @@ def groups(model: nn.Module, *rules: Rule) -> list[dict[str, Any]]:
 
     Each rule adds options to the parameters that it concerns, later ones over earlier ones; parameters
     with the same options make one group. Groups and parameters are in the order of the model. A tied
-    parameter is there once, under its first name. Raises ValueError where nothing is trained.
+    parameter is there once, under its first name. Raises ValueError where nothing is trained, and for a
+    pattern or a layer that fits no parameter of the model.
     """
     found: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
-    for name, parameter in model.named_parameters():
+    parameters = dict(model.named_parameters())
+    for rule in rules:
+        if isinstance(rule, _ByName):
+            rule.expect_some(parameters)
+    for name, parameter in parameters.items():
         if not parameter.requires_grad:
             continue
         options: dict[str, Any] = {}
@@ -43,10 +49,34 @@ def groups(model: nn.Module, *rules: Rule) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+class _ByName:
+    """A rule that names what it concerns: each of `fits`, by what it stands for, is to fit some parameter."""
+
+    def __init__(self, rule: Rule, fits: Mapping[str, Callable[[str], bool]]) -> None:
+        self.rule = rule
+        self.fits = fits
+
+    def __call__(self, name: str, parameter: nn.Parameter) -> Mapping[str, Any]:
+        return self.rule(name, parameter)
+
+    def expect_some(self, names: Collection[str]) -> None:
+        for stands_for, fits in self.fits.items():
+            if not any(map(fits, names)):
+                shown = ", ".join(list(names)[:8]) + (", .." if len(names) > 8 else "")
+                raise ValueError(f"{stands_for} fits no parameter of the model, which has {shown}")
+
+
+def _pattern_fits(patterns: Iterable[re.Pattern[str]]) -> dict[str, Callable[[str], bool]]:
+    def found(pattern: re.Pattern[str], name: str) -> bool:
+        return pattern.search(name) is not None
+
+    return {f"the pattern {pattern.pattern!r}": partial(found, pattern) for pattern in patterns}
+
+
 def matching(pattern: str, **options: Any) -> Rule:
     """Gives `options` to parameters in whose name the regular expression is found."""
     compiled = re.compile(pattern)
-    return lambda name, parameter: options if compiled.search(name) else {}
+    return _ByName(lambda name, parameter: options if compiled.search(name) else {}, _pattern_fits([compiled]))
 
 
 def no_decay(*patterns: str) -> Rule:
@@ -58,7 +88,7 @@ def no_decay(*patterns: str) -> Rule:
         spared = parameter.ndim < 2 or any(pattern.search(name) for pattern in compiled)
         return {"weight_decay": 0.0} if spared else {}
 
-    return rule
+    return _ByName(rule, _pattern_fits(compiled))
 
 
 def layerwise(layers: Sequence[str], lr: float, decay: float) -> Rule:
@@ -70,11 +100,14 @@ def layerwise(layers: Sequence[str], lr: float, decay: float) -> Rule:
     """
     rates = {layer: lr * decay ** (len(layers) - 1 - depth) for depth, layer in enumerate(layers)}
 
+    def holds(layer: str, name: str) -> bool:
+        return name == layer or name.startswith(f"{layer}.")
+
     def rule(name: str, parameter: nn.Parameter) -> Mapping[str, Any]:
-        fitting = [layer for layer in rates if name == layer or name.startswith(f"{layer}.")]
+        fitting = [layer for layer in rates if holds(layer, name)]
         return {"lr": rates[max(fitting, key=len)]} if fitting else {}
 
-    return rule
+    return _ByName(rule, {f"the layer {layer!r}": partial(holds, layer) for layer in rates})
 
 
 @torch.no_grad()

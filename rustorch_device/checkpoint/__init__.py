@@ -82,6 +82,12 @@ def save(
     Raises TypeError for values that a checkpoint cannot hold, saying which, and OSError where the file
     cannot be written. The old file is then still there.
     """
+    _expect_path_first(path)
+    if model is not None and not hasattr(model, "state_dict"):
+        raise TypeError(
+            f"save: expected `model` to be a module, got {type(model).__name__}. A dictionary of tensors, such as a "
+            "state_dict, is saved by save_tensors(path, tensors)."
+        )
     tensors = Collector()
     document: dict[str, Any] = {}
     if model is not None:
@@ -100,6 +106,11 @@ def save(
     _write(path, tensors, document)
 
 
+def _expect_path_first(path: Any) -> None:
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f"save: expected a path first, got {type(path).__name__}; torch.save alone takes it last")
+
+
 def _without_state(tensors: Collector) -> Any:
     """Names tensors by the parameter and the key, `optim.layer.weight.exp_avg`."""
     return lambda tensor, where: tensors.name(tensor, where.replace("optim.state.", "optim.", 1))
@@ -111,6 +122,9 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     Tensors that share memory are written once and share it when they are loaded. Raises TypeError for
     keys that are no strings, and for sparse, quantized and meta tensors.
     """
+    _expect_path_first(path)
+    if not isinstance(tensors, Mapping):
+        raise TypeError(f"save_tensors: expected a dictionary of tensors, got {type(tensors).__name__}")
     collector = Collector()
     for name, tensor in tensors.items():
         if type(name) is not str or not isinstance(tensor, torch.Tensor):

@@ -150,6 +150,13 @@ def _as_stored(tensor: torch.Tensor, where: str) -> torch.Tensor:
     raise TypeError(f"{where} is a tensor of {tensor.dtype}, which a checkpoint cannot hold")
 
 
+def _is_of_torch_save(path: "str | os.PathLike[str]") -> bool:
+    """A zip archive, or a pickle of before there were such."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+    return start == b"PK\x03\x04" or start[:2] == b"\x80\x02"
+
+
 class Stored(NamedTuple):
     """A tensor in a file."""
 
@@ -178,7 +185,12 @@ class Tensors:
 
     @classmethod
     def open(cls, path: "str | os.PathLike[str]", mapped: bool = False) -> "Tensors":
-        return cls(_C.CheckpointFile(os.fsencode(path)), mapped)
+        try:
+            return cls(_C.CheckpointFile(os.fsencode(path)), mapped)
+        except CheckpointError as error:
+            if _is_of_torch_save(path):
+                raise CheckpointError(f"{os.fspath(path)} is a file of torch.save: read it by torch.load") from error
+            raise
 
     def dtype(self, name: str) -> torch.dtype:
         """The type that the tensor had when it was saved."""
