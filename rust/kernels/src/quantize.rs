@@ -44,8 +44,8 @@ fn expect_like(name: &str, view: &View<'_>, like: &View<'_>, dtype: DType) -> Re
 /// Refuses a zero point that is no integer of the range; of what is repeated, the first is looked at.
 fn expect_within(zero_point: &View<'_>, [first, last]: Range) -> Result<()> {
     let dims = zero_point.sizes().iter().zip(zero_point.strides());
-    let sizes: SmallVec<[i64; 6]> =
-        dims.map(|(&size, &stride)| if stride == 0 && size > 1 { 1 } else { size }).collect();
+    let once = dims.map(|(&size, &stride)| if stride == 0 && size > 1 { 1 } else { size });
+    let sizes: SmallVec<[i64; 6]> = SmallVec::from_iter(once);
     let space = Space::new(&sizes, [zero_point.strides()]);
     let stride = space.inner().strides[0];
     let mut within = true;
