@@ -129,7 +129,10 @@ impl<S: StoredFloat> Tile<'_, S> {
             let from: [*const S::Math; VECTORS] =
                 std::array::from_fn(|vector| self.source.wrapping_offset(self.positions[vector].input));
             let mut goes_on = self.resume;
-            for steps in self.steps.chunks(CHAIN) {
+            let mut left = self.steps;
+            // Once also without a step: a position that no tap reaches has a sum, of nothing.
+            loop {
+                let (steps, after) = left.split_at(CHAIN.min(left.len()));
                 let mut sums = [[L::splat(S::Math::ZERO); VECTORS]; ROWS];
                 if !goes_on && !self.bias.is_null() {
                     for row in 0..ROWS {
@@ -155,7 +158,10 @@ impl<S: StoredFloat> Tile<'_, S> {
                         L::store(to, if goes_on { L::add(L::load(to), sum) } else { sum });
                     }
                 }
-                goes_on = true;
+                if after.is_empty() {
+                    break;
+                }
+                (left, goes_on) = (after, true);
             }
             if self.suspend {
                 return;
