@@ -152,6 +152,8 @@ def _as_stored(tensor: torch.Tensor, where: str) -> torch.Tensor:
 
 def _is_of_torch_save(path: "str | os.PathLike[str]") -> bool:
     """A zip archive, or a pickle of before there were such."""
+    if not os.path.isfile(path):
+        return False
     with open(path, "rb") as file:
         start = file.read(4)
     return start == b"PK\x03\x04" or start[:2] == b"\x80\x02"
