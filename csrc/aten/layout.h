@@ -6,10 +6,13 @@
 
 #include <algorithm>
 
+#include "graph/capture.h"
+
 namespace rustorch {
 
 // An empty tensor, laid out as the result of a pointwise op over tensors that broadcast.
 inline at::Tensor empty_of(at::ArrayRef<at::Tensor> inputs, at::ScalarType dtype) {
+  const OpenAddresses open(inputs);
   at::TensorIteratorConfig config;
   config.check_all_same_dtype(false).check_all_same_device(false).set_check_mem_overlap(false);
   // A number on the CPU may stand beside tensors of the device.

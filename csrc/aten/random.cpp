@@ -367,7 +367,10 @@ Tensor sample_dirichlet(const Tensor& alpha, MaybeGenerator generator) {
 Tensor standard_gamma_grad(const Tensor& self, const Tensor& output) {
   check_float(self, "_standard_gamma_grad");
   Tensor grad = at::empty(self.sizes(), self.options());
-  auto iterator = at::TensorIterator::borrowing_binary_op(grad, self, output);
+  auto iterator = [&] {
+    const OpenAddresses open(grad, self, output);
+    return at::TensorIterator::borrowing_binary_op(grad, self, output);
+  }();
   launch_iterator(Op::standard_gamma_grad_, iterator);
   return grad;
 }
@@ -375,12 +378,11 @@ Tensor standard_gamma_grad(const Tensor& self, const Tensor& output) {
 Tensor dirichlet_grad(const Tensor& x, const Tensor& alpha, const Tensor& total) {
   check_float(x, "_dirichlet_grad");
   Tensor grad = at::empty(x.sizes(), x.options());
-  auto iterator = at::TensorIteratorConfig()
-                      .add_output(grad)
-                      .add_const_input(x)
-                      .add_const_input(alpha)
-                      .add_const_input(total)
-                      .build();
+  auto iterator = [&] {
+    const OpenAddresses open(grad, x, alpha, total);
+    at::TensorIteratorConfig config;
+    return config.add_output(grad).add_const_input(x).add_const_input(alpha).add_const_input(total).build();
+  }();
   launch_iterator(Op::dirichlet_grad_, iterator);
   return grad;
 }
