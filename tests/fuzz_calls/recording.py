@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+import torchvision  # noqa: F401  defines the ops that the device has kernels for
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
