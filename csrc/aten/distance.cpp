@@ -82,11 +82,11 @@ struct DistancesBackward : torch::autograd::generated::CdistBackward0 {
     const Tensor& grad = grads[0];
     torch::autograd::variable_list result(2);
     if (grad.defined() && task_should_compute_output(0)) {
-      result[0] = at::_cdist_backward(grad.contiguous(), batched_as(a, grad), b, p, distances);
+      result[0] = at::_cdist_backward(grad, batched_as(a, grad), b, p, distances);
     }
     if (grad.defined() && task_should_compute_output(1)) {
-      const Tensor turned = grad.mT().contiguous();
-      result[1] = at::_cdist_backward(turned, batched_as(b, turned), a, p, distances.mT().contiguous());
+      const Tensor turned = grad.mT();
+      result[1] = at::_cdist_backward(turned, batched_as(b, turned), a, p, distances.mT());
     }
     return result;
   }

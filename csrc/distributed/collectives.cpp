@@ -177,19 +177,18 @@ void bind_collectives() {
     void process(const c10::Warning& /*warning*/) override {}
   } silent;
   const c10::WarningUtils::WarningHandlerGuard guard(&silent);
-  static torch::Library library(torch::Library::IMPL, "c10d", c10::DispatchKey::PrivateUse1, __FILE__, __LINE__);
-  static const bool bound = [] {
-    auto& dispatcher = c10::Dispatcher::singleton();
-    for (const c10::OperatorName& name : dispatcher.getAllOpNames()) {
-      const auto op = dispatcher.findOp(name);
-      if (name.getNamespace() == "c10d" && op.has_value() && op->hasKernelForDispatchKey(c10::DispatchKey::PrivateUse1)) {
-        const std::string full = name.overload_name.empty() ? name.name : name.name + "." + name.overload_name;
-        library.impl(full.c_str(), torch::CppFunction::makeFromBoxedFunction<&collective>());
-      }
+  static auto* library =
+      new torch::Library(torch::Library::IMPL, "c10d", c10::DispatchKey::PrivateUse1, __FILE__, __LINE__);
+  auto& dispatcher = c10::Dispatcher::singleton();
+  for (const c10::OperatorName& name : dispatcher.getAllOpNames()) {
+    if (name.getNamespace() != "c10d") {
+      continue;
     }
-    return true;
-  }();
-  (void)bound;
+    const auto op = dispatcher.findOp(name);
+    if (op.has_value() && op->hasKernelForDispatchKey(c10::DispatchKey::PrivateUse1)) {
+      library->impl(c10::toString(name).c_str(), torch::CppFunction::makeFromBoxedFunction<&collective>());
+    }
+  }
 }
 
 }  // namespace rustorch
