@@ -5,9 +5,9 @@ The database's samples are made larger (its sizes S, M and L), so that what a ke
 
 import argparse
 import fnmatch
-import itertools
 import os
 import sys
+from collections import Counter
 
 # Before torch: no thread of OpenMP's may be there when this process forks.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -111,13 +111,11 @@ def main() -> int:
         if hasattr(op, "sample_inputs") and op.dtypes and fnmatch.fnmatch(name, pattern)
     }
     enlarge()
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     wrong = 0
     for at, (name, op) in enumerate(every.items()):
-        for word, group in itertools.groupby(sorted(in_child(op))):
-            count = len(list(group))
-            kind = word.split(" (")[0]
-            seen[kind] = seen.get(kind, 0) + count
+        for word, count in Counter(in_child(op)).items():
+            seen[word.split(" (")[0]] += count
             if word.startswith("WRONG") or word == WORDS[HARMED]:
                 wrong += 1
                 print(f"[{at}/{len(every)}] {name}: {word}", flush=True)
