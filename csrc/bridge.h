@@ -53,6 +53,7 @@ struct Operand {
         .rank = static_cast<uint32_t>(sizes.size()),
         .dtype = static_cast<uint8_t>(dtype),
         .present = true,
+        .named = static_cast<uint8_t>(dtype),
         .device = static_cast<int8_t>(tensor.device().type()),
     };
   }

@@ -57,10 +57,16 @@ Counts& counts() {
   return *instance;
 }
 
-// Refuses, counts and warns, as the policy says.
-void note(const c10::OperatorName& name) {
+// Refuses, counts and warns, as the policy says. `dtype` is named where the op has a Rust kernel for others.
+void note(const c10::OperatorHandle& op, at::ScalarType dtype) {
+  const auto& name = op.operator_name();
+  const auto lacking = [&] {
+    const bool has_others = op.hasKernelForDispatchKey(c10::DispatchKey::PrivateUse1);
+    return c10::str("rustorch has no Rust kernel for ", name,
+                    has_others ? c10::str(" of ", at::toString(dtype)) : std::string());
+  };
   const auto now = policy().load(std::memory_order_relaxed);
-  TORCH_CHECK_NOT_IMPLEMENTED(now != Policy::error, "rustorch has no Rust kernel for ", name,
+  TORCH_CHECK_NOT_IMPLEMENTED(now != Policy::error, lacking(),
                               " and RUSTORCH_FALLBACK=error forbids PyTorch's CPU kernel. Set RUSTORCH_FALLBACK=warn "
                               "(or silent) to let it run there, over the same memory.");
   bool warn = false;
@@ -72,9 +78,8 @@ void note(const c10::OperatorName& name) {
     warn = now == Policy::warn && !std::exchange(entry.warned, true);
   }
   if (warn) {
-    TORCH_WARN("rustorch has no Rust kernel for ", name,
-               ": it runs on PyTorch's CPU kernel, over the same memory. (Said once an op; RUSTORCH_FALLBACK=silent "
-               "hides it, RUSTORCH_FALLBACK=error makes it an error.)");
+    TORCH_WARN(lacking(), ": it runs on PyTorch's CPU kernel, over the same memory. (Said once an op; ",
+               "RUSTORCH_FALLBACK=silent hides it, RUSTORCH_FALLBACK=error makes it an error.)");
   }
 }
 
@@ -99,6 +104,9 @@ class Mirrors {
       }
       return tensor;
     }
+    if (!on_device_) {
+      dtype_ = tensor.scalar_type();
+    }
     on_device_ = true;
     for (const auto& known : tensors_) {
       if (known.original.is_same(tensor)) {
@@ -112,6 +120,9 @@ class Mirrors {
     tensors_.push_back({tensor, retarget(tensor, mirror_storage(tensor.storage()))});
     return tensors_.back().mirror;
   }
+
+  // That of the first device tensor.
+  at::ScalarType dtype() const { return dtype_; }
 
   void check_devices(const c10::OperatorName& name) const {
     TORCH_CHECK(!on_device_ || stranger_ == nullptr,
@@ -218,6 +229,7 @@ class Mirrors {
   std::vector<at::Tensor> host_;
   const std::string* stranger_ = nullptr;
   bool on_device_ = false;
+  at::ScalarType dtype_ = at::ScalarType::Undefined;
 };
 
 // CPU kernels draw from a CPU generator, seeded by ours.
@@ -286,7 +298,7 @@ void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   mirrors.check_devices(name);
   TORCH_CHECK_NOT_IMPLEMENTED(op.hasComputedKernelForDispatchKey(c10::DispatchKey::CPU), "rustorch has no kernel for ",
                               name, ", nor has PyTorch's CPU");
-  note(name);
+  note(op, mirrors.dtype());
 
   RECORD_FUNCTION("rustorch::fallback", c10::ArrayRef<const c10::IValue>{});
   op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);

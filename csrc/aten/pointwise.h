@@ -66,6 +66,13 @@ constexpr bool kIsNumber = std::is_same_v<std::remove_cvref_t<Arg>, at::Scalar> 
                            std::is_same_v<std::remove_cvref_t<Arg>, bool> ||
                            std::is_same_v<std::remove_cvref_t<Arg>, int64_t>;
 
+// Contiguous, and its result too: with one channel, a tensor of channels-last strides is contiguous as
+// well, and what is made of it keeps those.
+inline bool is_row_major(const at::Tensor& tensor) {
+  const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+  return tensor.is_contiguous() && !impl->is_strides_like_channels_last() && !impl->is_strides_like_channels_last_3d();
+}
+
 // The launch of a call whose tensors are all on rustorch, of one floating dtype and shape, and
 // contiguous; numbers may stand among them. Small calls are made of little else, so the operands are
 // written where they are launched from, in one pass over the arguments.
@@ -89,7 +96,7 @@ class DenseLaunch {
   bool see(const at::Tensor& tensor) {
     const auto dtype = tensor.scalar_type();
     if (first_ == nullptr) {
-      if (!is_native(dtype) || !at::isFloatingType(dtype) || !tensor.is_privateuseone() || !tensor.is_contiguous()) {
+      if (!is_native(dtype) || !at::isFloatingType(dtype) || !tensor.is_privateuseone() || !is_row_major(tensor)) {
         return false;
       }
       first_ = &tensor;
@@ -103,7 +110,7 @@ class DenseLaunch {
       line(operands_[++tensors_], tensor, dtype, 0);
       return true;
     } else if (static_cast<int64_t>(dtype) != ints_[0] || !tensor.is_privateuseone() ||
-               tensor.sizes() != first_->sizes() || !tensor.is_contiguous()) {
+               tensor.sizes() != first_->sizes() || !is_row_major(tensor)) {
       return false;
     }
     line(operands_[++tensors_], tensor, dtype, 1);

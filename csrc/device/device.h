@@ -16,7 +16,10 @@ inline c10::Device device() {
 
 // Refuses any index but 0 (and -1, the current one).
 inline void check_index(c10::DeviceIndex index) {
-  TORCH_CHECK(index == 0 || index == -1, "rustorch has one device, rustorch:0, got index ", static_cast<int>(index));
+  TORCH_CHECK(index == 0 || index == -1, "rustorch has one device, rustorch:0, which is all cores together, got index ",
+              static_cast<int>(index),
+              ". A script that picks a device by its local rank passes \"rustorch:0\" on every rank (see "
+              "docs/distributed.md).");
 }
 
 }  // namespace rustorch

@@ -32,6 +32,8 @@ mod ffi {
         rank: u32,
         dtype: u8,
         present: bool,
+        /// The tensor's own dtype, where `dtype` is an integer of the same size.
+        named: u8,
         /// The `c10::DeviceType`, for the shim's own check.
         device: i8,
     }
@@ -135,6 +137,7 @@ const _: () = {
         offset_of!(Raw, rank),
         offset_of!(Raw, dtype),
         offset_of!(Raw, present),
+        offset_of!(Raw, named),
     ];
     let mut field = 0;
     while field < raw.len() {

@@ -18,9 +18,28 @@ pub enum DType {
     BF16 = 15,
 }
 
+/// PyTorch's name of a `c10::ScalarType` code, for messages: dtypes whose elements are only moved too.
+pub const fn name_of_code(code: u8) -> &'static str {
+    match code {
+        8 => "complex32",
+        23 => "float8_e5m2",
+        24 => "float8_e4m3fn",
+        25 => "float8_e5m2fnuz",
+        26 => "float8_e4m3fnuz",
+        27 => "uint16",
+        28 => "uint32",
+        29 => "uint64",
+        44 => "float8_e8m0fnu",
+        _ => match DType::from_code(code) {
+            Some(dtype) => dtype.name(),
+            None => "an unknown dtype",
+        },
+    }
+}
+
 impl DType {
     /// The dtype of a `c10::ScalarType` code, where Rust has it.
-    pub fn from_code(code: u8) -> Option<Self> {
+    pub const fn from_code(code: u8) -> Option<Self> {
         Some(match code {
             0 => Self::U8,
             1 => Self::I8,

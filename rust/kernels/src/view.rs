@@ -21,6 +21,9 @@ pub struct View<'a> {
     rank: u32,
     dtype: DType,
     present: bool,
+    /// PyTorch's code of the tensor's own dtype, for messages: a kernel that only moves elements has
+    /// `dtype` be an integer of their size.
+    named: u8,
     life: PhantomData<&'a [i64]>,
 }
 
@@ -30,8 +33,8 @@ unsafe impl Send for View<'_> {}
 unsafe impl Sync for View<'_> {}
 
 impl<'a> View<'a> {
-    /// Where its fields lie: address, sizes, strides, storage, its bytes, rank, dtype, presence.
-    pub const LAYOUT: [usize; 8] = [
+    /// Where its fields lie: address, sizes, strides, storage, its bytes, rank, dtype, presence, dtype in messages.
+    pub const LAYOUT: [usize; 9] = [
         offset_of!(Self, data),
         offset_of!(Self, sizes),
         offset_of!(Self, strides),
@@ -40,6 +43,7 @@ impl<'a> View<'a> {
         offset_of!(Self, rank),
         offset_of!(Self, dtype),
         offset_of!(Self, present),
+        offset_of!(Self, named),
     ];
 
     /// # Safety
@@ -50,7 +54,8 @@ impl<'a> View<'a> {
         let rank = sizes.len() as u32;
         let (sizes, strides) = (sizes.as_ptr(), strides.as_ptr());
         let (storage, storage_bytes) = (0, usize::MAX);
-        Self { data, sizes, strides, storage, storage_bytes, rank, dtype, present: true, life: PhantomData }
+        let named = dtype as u8;
+        Self { data, sizes, strides, storage, storage_bytes, rank, dtype, present: true, named, life: PhantomData }
     }
 
     /// An operand that was not given (a convolution without bias).
@@ -64,6 +69,7 @@ impl<'a> View<'a> {
             rank: 0,
             dtype: DType::U8,
             present: false,
+            named: DType::U8 as u8,
             life: PhantomData,
         }
     }
@@ -203,7 +209,7 @@ impl std::fmt::Debug for View<'_> {
         if !self.present {
             return formatter.write_str("None");
         }
-        write!(formatter, "{}{:?}", self.dtype, self.sizes())?;
+        write!(formatter, "{}{:?}", crate::dtype::name_of_code(self.named), self.sizes())?;
         if !self.is_contiguous() {
             write!(formatter, " strides {:?}", self.strides())?;
         }
