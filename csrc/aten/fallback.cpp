@@ -63,7 +63,7 @@ void note(const c10::OperatorHandle& op, at::ScalarType dtype) {
   const auto lacking = [&] {
     const bool has_others = op.hasKernelForDispatchKey(c10::DispatchKey::PrivateUse1);
     return c10::str("rustorch has no Rust kernel for ", name,
-                    has_others ? c10::str(" of ", at::toString(dtype)) : std::string());
+                    has_others ? c10::str(" of ", c10::getDtypeNames(dtype).first) : std::string());
   };
   const auto now = policy().load(std::memory_order_relaxed);
   TORCH_CHECK_NOT_IMPLEMENTED(now != Policy::error, lacking(),
