@@ -3,6 +3,8 @@
 #include <ATen/Parallel.h>
 #include <ATen/record_function.h>
 
+#include <dlfcn.h>
+
 namespace rustorch {
 
 Operand Operand::bits(const at::TensorBase& tensor) {
@@ -45,8 +47,22 @@ extern "C" size_t thread_count() {
   return static_cast<size_t>(at::get_num_threads());
 }
 
-[[maybe_unused]] const bool follows = [] {
+// OpenMP's door to its workers, of the runtime that torch itself calls: others may be loaded beside it.
+void* find_host() {
+  Dl_info torch;
+  // The address of a function of libtorch_cpu.
+  if (dladdr(reinterpret_cast<void*>(&at::get_num_threads), &torch) == 0 || torch.dli_fname == nullptr) {
+    return nullptr;
+  }
+  void* const library = dlopen(torch.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+  return library == nullptr ? nullptr : dlsym(library, "GOMP_parallel");
+}
+
+[[maybe_unused]] const bool joined = [] {
   ffi::follow_num_threads(reinterpret_cast<size_t>(&thread_count));
+  if (void* const enter = find_host(); enter != nullptr) {
+    ffi::join_host(reinterpret_cast<size_t>(enter));
+  }
   return true;
 }();
 

@@ -165,3 +165,32 @@ def test_chunks_of_a_number_are_refused() -> None:
     number = torch.tensor(1.0, device="rustorch")
     with pytest.raises(RuntimeError, match="at least one dimension"):
         torch._chunk_cat([number, number], 0, 2)
+
+
+# Both sides dense, in different dimensions: squares of sixteen, and what is left of them.
+SWAPPED = {
+    "whole squares": (lambda x: x.t(), (32, 48)),
+    "one too few": (lambda x: x.t(), (15, 31)),
+    "one more": (lambda x: x.t(), (17, 33)),
+    "a batch": (lambda x: x.transpose(1, 3), (2, 20, 3, 18)),
+    "channels last": (lambda x: x.permute(0, 2, 3, 1), (2, 19, 5, 7)),
+    "rows apart": (lambda x: x[:, 1:].t(), (21, 40)),
+    "columns apart": (lambda x: x[::3].t(), (60, 17)),
+    "flat": (lambda x: x.permute(2, 0, 1), (16, 1, 16)),
+    "expanded": (lambda x: x[:1].expand(20, 20, 20).transpose(1, 2), (2, 20, 20)),
+}
+
+
+@pytest.mark.parametrize("name", SWAPPED)
+@pytest.mark.parametrize("dtype", DTYPES + EXOTIC, ids=str)
+def test_transposes(name, dtype):
+    view, shape = SWAPPED[name]
+    tensor = sample(dtype, shape)
+    there = tensor.to("rustorch")
+    assert same(view(there).contiguous(), view(tensor).contiguous())
+    # The other way round, into a strided view, of which the rest stays.
+    if name != "expanded":
+        target, wanted = torch.zeros_like(there), torch.zeros_like(tensor)
+        view(target).copy_(view(there).contiguous())
+        view(wanted).copy_(view(tensor).contiguous())
+        assert same(target, wanted)

@@ -275,3 +275,18 @@ def test_spreads_whose_squares_no_float_holds(scale, size):
             torch.testing.assert_close(variance.cpu(), wide.var().to(dtype).expand(variance.shape), rtol=close, atol=0)
             assert (mean.cpu() == wide.mean().to(dtype)).all()
     assert abs(torch.tensor([3e19, -3e19], device="rustorch").std().item() / 4.242640687e19 - 1) < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(8, 16), (9, 33), (17, 15), (8, 1024), (3, 40)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int32, torch.uint8, torch.bfloat16], ids=str)
+def test_running_totals_along_dense_lines(dtype, shape):
+    tensor = (torch.randn(shape) * 4).abs().to(dtype)
+    there = tensor.to("rustorch")
+    same(there.cumsum(1), tensor.cumsum(1))
+    for name in ("cummax", "cummin"):
+        values, positions = getattr(there, name)(1)
+        wanted, wanted_positions = getattr(tensor, name)(1)
+        assert torch.equal(values.cpu(), wanted) and torch.equal(positions.cpu(), wanted_positions)
+    if dtype.is_floating_point:
+        in_place = there.clone()
+        assert torch.equal(in_place.cumsum_(1), there.cumsum(1))

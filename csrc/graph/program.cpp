@@ -108,6 +108,7 @@ Program::Program(rust::Box<ffi::Program> program, std::vector<Argument> argument
   for (Argument& argument : arguments_) {
     argument.given_up = argument.given_up && !wanted[argument.storage];
   }
+  on_cpu_ = std::any_of(results_.begin(), results_.end(), [](const Result& result) { return result.on_cpu; });
   for (size_t index = 0; index < results_.size(); ++index) {
     order_.emplace_back(static_cast<int64_t>(index));
   }
@@ -219,7 +220,7 @@ std::vector<at::Tensor> Program::execute(const Tensors& tensors, Addresses& inpu
   };
   through_door([&] {
     program_->run({inputs.data(), inputs.size()}, {outputs.data(), outputs.size()}, {random.seed, random.offset},
-                  reinterpret_cast<size_t>(release), reinterpret_cast<size_t>(&taken));
+                  reinterpret_cast<size_t>(release), reinterpret_cast<size_t>(&taken), on_cpu_);
   });
   if (lent.has_value()) {
     lent->give_back();

@@ -97,6 +97,8 @@ class Program {
   // Which input storage is the state of the CPU's generator, if the program draws from it.
   std::optional<size_t> generator_;
   std::vector<std::optional<int64_t>> order_;
+  // Of a model on the CPU, whose other work runs on OpenMP's threads: so does the program.
+  bool on_cpu_ = false;
   mutable std::atomic<size_t> freed_bytes_{0};
 };
 

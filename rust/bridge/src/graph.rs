@@ -5,6 +5,7 @@ use rustorch_graph::program::{Instruction, Program as Ir};
 use rustorch_graph::run::Random;
 use rustorch_graph::{explain, passes, record};
 use rustorch_kernels::error::Result;
+use rustorch_kernels::threads;
 
 use crate::{Crossing, guarded};
 
@@ -35,6 +36,7 @@ mod ffi {
             random: [u64; 2],
             release: usize,
             context: usize,
+            on_host: bool,
         ) -> Result<()>;
         fn written_inputs(self: &Program) -> Result<Vec<usize>>;
         fn random_counters(self: &Program) -> u64;
@@ -108,13 +110,17 @@ impl Program {
         [seed, offset]: [u64; 2],
         release: usize,
         context: usize,
+        on_host: bool,
     ) -> Result<(), Crossing> {
         guarded(|| {
             // SAFETY: the caller's promise.
             let release = unsafe { std::mem::transmute::<usize, extern "C" fn(usize, usize)>(release) };
             let release = |input| release(context, input);
-            // SAFETY: the caller's promise.
-            let results = unsafe { rustorch_graph::run::run(&self.ir, inputs, &release, Random { seed, offset }) }?;
+            let random = Random { seed, offset };
+            let results = threads::on_host(on_host, || {
+                // SAFETY: the caller's promise.
+                unsafe { rustorch_graph::run::run(&self.ir, inputs, &release, random) }
+            })?;
             for (output, block) in outputs.iter_mut().zip(results) {
                 *output = block.map_or(0, Block::into_address);
             }

@@ -94,6 +94,11 @@ mod ffi {
         /// # Safety
         /// It is the address of an `extern "C" fn() -> usize` that may be called from any thread.
         unsafe fn follow_num_threads(address: usize);
+        /// Programs of tensors on the CPU run on the host's workers, by the function at this address.
+        ///
+        /// # Safety
+        /// It is the address of a function that does what `threads::Enter` says.
+        unsafe fn join_host(address: usize);
         /// The SIMD level in use: scalar, avx2 or avx512.
         fn simd_level() -> &'static str;
         /// The table's names, in the order of their ids.
@@ -239,6 +244,11 @@ fn pool_total_bytes() -> usize {
 unsafe fn follow_num_threads(address: usize) {
     // SAFETY: the caller's promise.
     threads::follow_num_threads(unsafe { std::mem::transmute::<usize, extern "C" fn() -> usize>(address) });
+}
+
+unsafe fn join_host(address: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { threads::join_host(std::mem::transmute::<usize, threads::Enter>(address)) };
 }
 
 fn simd_level() -> &'static str {

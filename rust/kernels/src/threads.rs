@@ -1,16 +1,21 @@
 //! The one thread pool: spins briefly, then parks; survives `fork`; never decides a result.
-//! Workers treat denormal numbers as the launching thread does (`torch.set_flush_denormal`).
+//! Launches between a host's own parallel work run on its workers instead ([`host`]). Workers treat denormal numbers as the launching thread does (`torch.set_flush_denormal`).
 //!
 //! Work is cut into tasks by its size alone, so results do not depend on the thread count. A task
 //! that panics makes [`parallel`] panic on the calling thread, after the other tasks have ended.
 
+mod host;
+
 use std::any::Any;
 use std::cell::Cell;
+use std::ffi::c_void;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, Once, OnceLock};
 use std::thread::Thread;
+
+pub use host::{Enter, join_host, on_host};
 
 /// Threads that a launch may use, the caller's included.
 static THREADS: AtomicUsize = AtomicUsize::new(1);
@@ -109,22 +114,28 @@ struct Pool {
     slots: Mutex<Vec<&'static Slot>>,
 }
 
-fn pool() -> &'static Pool {
+/// Has a forked child know that it is one: the parent's workers do not exist there.
+fn watch_forks() {
     static AT_FORK: Once = Once::new();
+    extern "C" fn in_child() {
+        // Start afresh at the next use.
+        POOL.store(std::ptr::null_mut(), Ordering::Release);
+        INSIDE.set(false);
+        host::in_child();
+    }
+    AT_FORK.call_once(|| {
+        // SAFETY: the handler only stores to atomics and a thread-local.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    });
+}
+
+fn pool() -> &'static Pool {
     let current = POOL.load(Ordering::Acquire);
     if !current.is_null() {
         // SAFETY: a published pool is leaked, so it lives for ever.
         return unsafe { &*current };
     }
-    AT_FORK.call_once(|| {
-        extern "C" fn in_child() {
-            // The parent's workers do not exist in a forked child: start afresh at the next use.
-            POOL.store(std::ptr::null_mut(), Ordering::Release);
-            INSIDE.set(false);
-        }
-        // SAFETY: the handler only stores to an atomic and a thread-local.
-        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-    });
+    watch_forks();
     let fresh = Box::into_raw(Box::new(Pool { busy: AtomicBool::new(false), slots: Mutex::default() }));
     match POOL.compare_exchange(std::ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
         // SAFETY: published above, never freed.
@@ -206,13 +217,33 @@ fn share(tasks: usize, nanoseconds: usize, body: &(dyn Fn(usize) + Sync)) {
     }
     let panic = {
         let job = Job { body, float_mode: float_mode(), tasks, next: AtomicUsize::new(0), panic: Mutex::new(None) };
-        run(pool, threads, &job);
+        match host::door(num_threads()) {
+            Some(enter) => run_on_host(enter, num_threads(), &job),
+            None => run(pool, threads, &job),
+        }
         job.panic.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
     };
     pool.busy.store(false, Ordering::Release);
     if let Some(payload) = panic {
         resume_unwind(payload);
     }
+}
+
+/// Works on `job` with the host's team, which is entered whole: those that find no task leave at once.
+fn run_on_host(enter: Enter, threads: usize, job: &Job<'_>) {
+    extern "C" fn work(job: *mut c_void) {
+        // SAFETY: the caller keeps the job alive until every thread has left.
+        let job = unsafe { &*job.cast::<Job<'static>>().cast_const() };
+        let own_mode = float_mode();
+        let was_inside = INSIDE.replace(true);
+        flush_as(job.float_mode);
+        job.work();
+        flush_as(own_mode);
+        INSIDE.set(was_inside);
+    }
+    // SAFETY: whoever registered it promised what `Enter` asks; `work` does not unwind, since a job
+    // catches what its tasks throw.
+    unsafe { enter(work, std::ptr::from_ref(job).cast_mut().cast(), threads as u32, 0) };
 }
 
 fn run(pool: &Pool, threads: usize, job: &Job<'_>) {

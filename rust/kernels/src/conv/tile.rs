@@ -11,14 +11,20 @@ pub const MOST: usize = 6;
 /// Steps that are added one to another. A longer sum is one of such sums: its error grows with a chain's length.
 const CHAIN: usize = 128;
 
-/// Rows of a full tile: with three vectors they fill the registers, with some left for operands.
+/// Rows of a full tile: with its [`width`] they fill the registers, but for the operands and one more, since
+/// the compiler loads the next row's weight before it has done with a row.
 pub const fn rows(registers: usize) -> usize {
-    if registers >= 32 { 8 } else { 4 }
+    if registers >= 32 { 8 } else { 6 }
 }
 
 /// Vectors of a tile of so many rows: enough sums to hide an addition's latency.
 pub const fn width(registers: usize, rows: usize) -> usize {
-    if rows >= 8 || (rows >= 3 && registers < 32) { 3 } else { MOST }
+    match rows {
+        8.. => 3,
+        4.. if registers < 32 => 2,
+        3 if registers < 32 => 3,
+        _ => MOST,
+    }
 }
 
 /// Cuts `count` vectors into tiles of at most `most`, of the widths that there are.
@@ -81,6 +87,8 @@ impl<S: StoredFloat> Tile<'_, S> {
                 (8, 3) => self.sized::<L, 8, 3>(),
                 (8, 2) => self.sized::<L, 8, 2>(),
                 (8, 1) => self.sized::<L, 8, 1>(),
+                (6, 2) => self.sized::<L, 6, 2>(),
+                (6, 1) => self.sized::<L, 6, 1>(),
                 (4, 6) => self.sized::<L, 4, 6>(),
                 (4, 3) => self.sized::<L, 4, 3>(),
                 (4, 2) => self.sized::<L, 4, 2>(),

@@ -14,14 +14,15 @@ pub struct Block {
     pub rows: usize,
 }
 
-/// Cuts `channels` into blocks of `most` (a power of two), the rest into blocks of smaller powers or three.
+/// Cuts `channels` into blocks of `most`, the rest into blocks of smaller powers of two, or three.
 pub fn blocks(channels: usize, most: usize) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut first = 0;
     while first < channels {
         let rows = match channels - first {
+            left if left >= most => most,
             3 => 3,
-            left => most.min(1 << left.ilog2()),
+            left => 1 << left.ilog2(),
         };
         blocks.push(Block { first, rows });
         first += rows;

@@ -5,3 +5,4 @@ pub mod fill;
 pub mod foreach;
 pub mod iterate;
 pub mod pointwise;
+mod transpose;

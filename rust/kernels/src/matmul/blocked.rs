@@ -11,9 +11,6 @@ use crate::scratch::Scratch;
 
 /// Depth of a block: a panel of `b` takes most of the first-level cache.
 const DEPTH: usize = 192;
-/// Vectors of a panel of `b`.
-const VECTORS: usize = 3;
-
 /// Multiply-adds, rows and columns from which the copies cost less than they save.
 const WORTH: usize = 1 << 22;
 const ROWS: usize = 32;
@@ -53,7 +50,9 @@ impl<T: Real> Kernel<T> for Product<T> {
     #[inline(always)]
     unsafe fn run<L: Lanes<Elem = T>>(self) -> Result<()> {
         // SAFETY: the caller's, passed on.
-        unsafe { if L::REGISTERS >= 32 { self.blocks::<L, 8>() } else { self.blocks::<L, 4>() } }
+        // The sums, a row of `b` and a factor stay in registers; with sixteen, one is left over, which the
+        // compiler needs to move them.
+        unsafe { if L::REGISTERS >= 32 { self.blocks::<L, 8, 3>() } else { self.blocks::<L, 6, 2>() } }
     }
 }
 
@@ -61,7 +60,7 @@ impl<T: Real> Product<T> {
     /// # Safety
     /// The CPU has the level of `L`; the matrices are valid, rows of the output dense.
     #[inline(always)]
-    unsafe fn blocks<L: Lanes<Elem = T>, const ROWS: usize>(&self) -> Result<()> {
+    unsafe fn blocks<L: Lanes<Elem = T>, const ROWS: usize, const VECTORS: usize>(&self) -> Result<()> {
         let Self { out, a, b, .. } = *self;
         let width = VECTORS * L::WIDTH;
         let left = Scratch::<T>::new(a.rows.next_multiple_of(ROWS) * DEPTH)?;
@@ -87,7 +86,7 @@ impl<T: Real> Product<T> {
                     while row < a.rows {
                         let target = out.part(row, col, ROWS.min(a.rows - row), cols);
                         let panel = left.ptr().add(row * depth);
-                        tile::<L, ROWS>(depth, panel, right.ptr(), &target, self.alpha, accumulate);
+                        tile::<L, ROWS, VECTORS>(depth, panel, right.ptr(), &target, self.alpha, accumulate);
                         row += ROWS;
                     }
                     col += cols;
@@ -146,7 +145,7 @@ pub unsafe fn pack<L: Lanes>(block: Matrix<L::Elem>, to: *mut L::Elem, width: us
 /// # Safety
 /// The panels have `depth` rows; `out` is at most the tile's size, its rows dense.
 #[inline(always)]
-unsafe fn tile<L: Lanes, const ROWS: usize>(
+unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
     depth: usize,
     left: *const L::Elem,
     right: *const L::Elem,

@@ -128,22 +128,66 @@ pub trait Apply<T: Compute, const ARITY: usize>: Sized {
     /// [`crate::lanes::Kernel`].
     #[inline(always)]
     unsafe fn run(count: usize, inputs: [*const T; ARITY], output: *mut Self::Out, scalars: [T; SCALARS]) {
-        // SAFETY: `index < count`, for which the caller promised the pointers valid.
-        let values = |index| unsafe { std::array::from_fn(|input: usize| *inputs[input].add(index)) };
-        let mut rare = false;
-        for index in 0..count {
-            let values = values(index);
-            rare |= Self::is_rare(values);
-            // SAFETY: as above.
-            unsafe { *output.add(index) = Self::apply(values, scalars) };
-        }
-        if rare {
-            for index in (0..count).filter(|&index| Self::is_rare(values(index))) {
-                // SAFETY: as above.
-                unsafe { *output.add(index) = Self::apply_rare(values(index), scalars) };
+        // SAFETY: each group and element lies below `count`.
+        unsafe {
+            let mut done = 0;
+            while done + WIDE <= count {
+                let inputs = inputs.map(|input| input.add(done));
+                // Some vectors of the widest level.
+                if const { size_of::<T>() > 4 } {
+                    Self::group::<{ WIDE / 2 }>(inputs, output.add(done), scalars);
+                    let inputs = inputs.map(|input| input.add(WIDE / 2));
+                    Self::group::<{ WIDE / 2 }>(inputs, output.add(done + WIDE / 2), scalars);
+                } else {
+                    Self::group::<WIDE>(inputs, output.add(done), scalars);
+                }
+                done += WIDE;
+            }
+            while done + NARROW <= count {
+                Self::group::<NARROW>(inputs.map(|input| input.add(done)), output.add(done), scalars);
+                done += NARROW;
+            }
+            for index in done..count {
+                let values = inputs.map(|input| *input.add(index));
+                *output.add(index) = Self::careful(values, scalars);
             }
         }
     }
+
+    /// So many elements, all of which are read before one is written: the compiler makes vectors of them,
+    /// in place too, and keeps the results in registers.
+    ///
+    /// # Safety
+    /// The pointers are valid for `SIZE` elements.
+    #[inline(always)]
+    unsafe fn group<const SIZE: usize>(inputs: [*const T; ARITY], output: *mut Self::Out, scalars: [T; SCALARS]) {
+        // SAFETY: every index is below `SIZE`; the output takes as many elements.
+        unsafe {
+            let values = |index: usize| inputs.map(|input| *input.add(index));
+            let mut rare = false;
+            for index in 0..SIZE {
+                rare |= Self::is_rare(values(index));
+            }
+            if rare {
+                for index in 0..SIZE {
+                    *output.add(index) = Self::careful(values(index), scalars);
+                }
+                return;
+            }
+            let mut results = [MaybeUninit::<Self::Out>::uninit(); SIZE];
+            for (index, result) in results.iter_mut().enumerate() {
+                result.write(Self::apply(values(index), scalars));
+            }
+            output.cast::<[MaybeUninit<Self::Out>; SIZE]>().write_unaligned(results);
+        }
+    }
+
+    /// One element, by the slower expression where it is rare.
+    #[inline(always)]
+    fn careful(values: [T; ARITY], scalars: [T; SCALARS]) -> Self::Out {
+        if Self::is_rare(values) { Self::apply_rare(values, scalars) } else { Self::apply(values, scalars) }
+    }
+
     compiled_for! { avx512
         /// # Safety
         /// As for `run`.
@@ -176,26 +220,8 @@ pub trait Apply<T: Compute, const ARITY: usize>: Sized {
         let scalars = std::array::from_fn(|at| T::from_scalar(scalars.floats[at], scalars.ints[at]));
         let inputs: [*const T; ARITY] = std::array::from_fn(|input| inputs[input].cast());
         let output: *mut Self::Out = output.cast();
-        // The compiler vectorises the loop where the output is apart from every input, which it
-        // checks first. In place, pieces go through a buffer, so that the check holds.
-        let mut buffer = [MaybeUninit::<Self::Out>::uninit(); IN_PLACE];
-        let in_place = inputs.iter().any(|input| input.addr() == output.addr());
-        let piece = if in_place { IN_PLACE } else { count };
-        let mut done = 0;
-        while done < count {
-            let count = piece.min(count - done);
-            let target = if in_place { buffer.as_mut_ptr().cast() } else { output };
-            let inputs = inputs.map(|input| input.wrapping_add(done));
-            // SAFETY: the caller's promise about the pointers; the buffer holds a piece; `isa`
-            // never gives a level that the machine lacks.
-            unsafe {
-                run(count, inputs, target, scalars);
-                if in_place {
-                    target.copy_to_nonoverlapping(output.add(done), count);
-                }
-            }
-            done += count;
-        }
+        // SAFETY: the caller's promise about the pointers; `isa` never gives a level that the machine lacks.
+        unsafe { run(count, inputs, output, scalars) };
     }
 }
 
@@ -206,8 +232,9 @@ impl Block {
     }
 }
 
-/// Elements of an in-place op's piece.
-const IN_PLACE: usize = 256;
+/// Elements of a group of [`Apply::run`], and of the smaller ones after the last.
+const WIDE: usize = 64;
+const NARROW: usize = 8;
 
 /// Declares the ops; the grammar is described at the head of `table.rs`.
 macro_rules! table {

@@ -2,6 +2,7 @@
 //! in i64.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 
 use super::dense_as;
 use crate::convert::{Compute, Stored};
@@ -20,6 +21,8 @@ use crate::{match_float, match_stored};
 /// Lines that run side by side: many where neighbours are dense, few where each line is its own stream.
 const WIDE: usize = 128;
 const NARROW: usize = 8;
+/// Elements of a dense line that are read, and written, at once.
+const PIECE: usize = 16;
 /// Elements of a task.
 const TASK: usize = 32 * 1024;
 
@@ -191,16 +194,63 @@ impl<P: Scan> Vectorised for Lines<P> {
     type Output = ();
     #[inline(always)]
     unsafe fn run(self) {
-        // SAFETY: the caller's.
-        unsafe { if self.line_strides == [1; 3] { self.scan([1; 3]) } else { self.scan(self.line_strides) } }
+        let mut states = [P::START; WIDE];
+        // SAFETY: the caller's; `along` has done whole pieces of every line, and `scan` does the rest.
+        unsafe {
+            if self.line_strides == [1; 3] {
+                self.scan([1; 3], &mut states, 0);
+            } else {
+                let is_along = self.lines == NARROW && self.strides == [1; 3];
+                let done = if is_along { self.along(&mut states) } else { 0 };
+                self.scan(self.line_strides, &mut states, done);
+            }
+        }
     }
 }
 
 impl<P: Scan> Lines<P> {
+    /// Runs along dense lines, as far as whole pieces go: gives how far. The lines of a matrix often lie a power
+    /// of two apart, so that one's elements push the other's out of the cache, and a load waits for a store that
+    /// only looks like its own: pieces of each meet less often.
     #[inline(always)]
-    unsafe fn scan(&self, line_strides: [isize; 3]) {
-        let mut states = [P::START; WIDE];
-        for index in 0..self.length {
+    unsafe fn along(&self, states: &mut [P::State; WIDE]) -> usize {
+        let at =
+            |operand: usize, line: usize, index: usize| line as isize * self.line_strides[operand] + index as isize;
+        let mut running: [P::State; NARROW] = std::array::from_fn(|line| states[line]);
+        let mut done = 0;
+        while done + PIECE <= self.length {
+            // SAFETY: the pieces are within the views; in place, each is read before it is written.
+            unsafe {
+                let items: [[P::Item; PIECE]; NARROW] = std::array::from_fn(|line| {
+                    self.from.offset(at(2, line, done)).cast::<[P::Item; PIECE]>().read_unaligned()
+                });
+                let mut firsts = [[MaybeUninit::<P::Item>::uninit(); PIECE]; NARROW];
+                let mut seconds = [[MaybeUninit::<P::Second>::uninit(); PIECE]; NARROW];
+                for index in 0..PIECE {
+                    for line in 0..NARROW {
+                        running[line] = P::step(running[line], items[line][index], done + index);
+                        firsts[line][index].write(P::first(running[line]));
+                        if P::PAIR {
+                            seconds[line][index].write(P::second(running[line]));
+                        }
+                    }
+                }
+                for line in 0..NARROW {
+                    self.to.offset(at(0, line, done)).cast::<[_; PIECE]>().write_unaligned(firsts[line]);
+                    if P::PAIR {
+                        self.second.offset(at(1, line, done)).cast::<[_; PIECE]>().write_unaligned(seconds[line]);
+                    }
+                }
+            }
+            done += PIECE;
+        }
+        states[..NARROW].copy_from_slice(&running);
+        done
+    }
+
+    #[inline(always)]
+    unsafe fn scan(&self, line_strides: [isize; 3], states: &mut [P::State; WIDE], first: usize) {
+        for index in first..self.length {
             let at = |operand: usize| index as isize * self.strides[operand];
             let to = self.to.wrapping_offset(at(0));
             let second = self.second.wrapping_offset(at(1));
