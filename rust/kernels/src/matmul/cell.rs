@@ -229,7 +229,7 @@ macro_rules! floats {
                 if level > Level::Scalar && direct::is_worth(out, a) {
                     return direct::multiply(level, out, a, b, alpha, accumulate);
                 }
-                if level > Level::Scalar && blocked::is_worth(out, a) {
+                if level > Level::Scalar && (blocked::is_worth(out, a) || !has_engine()) {
                     return blocked::multiply(level, out, a, b, alpha, accumulate);
                 }
                 #[cfg(target_arch = "x86_64")]
@@ -243,6 +243,19 @@ macro_rules! floats {
     )*};
 }
 floats!(f32: F32, f64: F64);
+
+/// Whether this thread has the address space for the gemm crate's panels, which the crate makes once for each thread
+/// and without which it ends the process: twice the last cache of the processor.
+fn has_engine() -> bool {
+    const PANELS: usize = 1 << 30;
+    thread_local! {
+        static FOUND: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+    if !FOUND.get() {
+        FOUND.set(Vec::<u8>::new().try_reserve_exact(PANELS).is_ok());
+    }
+    FOUND.get()
+}
 
 /// The register-blocked product of the gemm crate, on this thread.
 #[cfg(target_arch = "x86_64")]
