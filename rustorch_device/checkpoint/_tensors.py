@@ -1,6 +1,7 @@
 """Tensors on their way to a file and back: which type they are stored as, and how they lay in memory."""
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -43,6 +44,19 @@ ALIGNMENT = 16
 MOST_SPREAD = 64
 
 
+#: What a file of one process cannot take, and what to do.
+SPREAD = (
+    "is a DTensor, of which each process holds a part: torch.distributed.checkpoint saves and loads it, or "
+    "full_tensor() gives every process all of it"
+)
+
+
+def is_spread(tensor: torch.Tensor) -> bool:
+    """Whether it is a DTensor. Who never imported torch.distributed has none."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
 def to_cpu(tensor: torch.Tensor) -> torch.Tensor:
     """The same elements on the CPU, uncopied where they are in host memory."""
     if tensor.device.type == "rustorch":
@@ -79,9 +93,11 @@ class Collector:
     def name(self, tensor: torch.Tensor, wish: str) -> str:
         """The name that `tensor` is stored under: `wish`, if that is free and the tensor is not there yet.
 
-        Raises TypeError for a sparse, quantized, nested or meta tensor.
+        Raises TypeError for a sparse, quantized, nested or meta tensor, and for one that is spread over processes.
         """
         tensor = tensor.detach()
+        if is_spread(tensor):
+            raise TypeError(f"{wish} {SPREAD}")
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.is_meta:
             kind = "quantized" if tensor.is_quantized else "meta" if tensor.is_meta else tensor.layout
             raise TypeError(f"{wish} is a {kind} tensor; a checkpoint holds dense tensors with values")

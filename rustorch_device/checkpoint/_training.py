@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rustorch_device import _C, _device_module
-from rustorch_device.checkpoint._tensors import CheckpointError, Tensors, once, repeated, to_cpu
+from rustorch_device.checkpoint._tensors import SPREAD, CheckpointError, Tensors, is_spread, once, repeated, to_cpu
 
 #: `torch.compile` and its likes put this in the names of what they wrap.
 _WRAPPER = "_orig_mod."
@@ -81,7 +81,9 @@ class ModelLoad:
             own = self.own.get(name)
             if isinstance(own, torch.Tensor) and not _is_lazy(own):
                 shape = self.tensors.shape(stored)
-                if tuple(own.shape) != shape:
+                if is_spread(own):
+                    faults.append(f"{name} {SPREAD}")
+                elif tuple(own.shape) != shape:
                     faults.append(f"{name} is of shape {list(shape)} in the file and {list(own.shape)} in the model")
                 elif own.is_meta:
                     faults.append(f"{name} is a meta tensor in the model, without memory: give it some by to_empty()")
