@@ -4,7 +4,7 @@
 #include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
-#include "aten/structured.h"
+#include "aten/norm.h"
 #include "bridge.h"
 
 namespace rustorch {
@@ -13,24 +13,6 @@ namespace {
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 using Three = std::tuple<Tensor, Tensor, Tensor>;
-
-// Statistics are as wide as the arithmetic.
-at::ScalarType statistics_dtype(const Tensor& input) {
-  return at::isReducedFloatingType(input.scalar_type()) ? at::kFloat : input.scalar_type();
-}
-
-// A gradient that is wanted, or an absent operand.
-Tensor gradient(bool wanted, at::IntArrayRef sizes, const OptionalTensor& parameter, const Tensor& input) {
-  if (!wanted) {
-    return Tensor();
-  }
-  const bool given = parameter.has_value() && parameter->defined();
-  return empty_dense(sizes, given ? parameter->scalar_type() : statistics_dtype(input));
-}
-
-Tensor as_input(const Tensor& grad, const Tensor& input) {
-  return grad.scalar_type() == input.scalar_type() ? grad : grad.to(input.scalar_type());
-}
 
 // Parameters are of the input's dtype; of half types, they may all be float.
 template <class... Parameters>

@@ -341,3 +341,54 @@ fn coefficients_give_the_bits_of_batch_norm() {
         }
     });
 }
+
+#[test]
+fn channels_are_mapped() {
+    for &sizes in SHAPES {
+        let space = sizes[2..].iter().product::<i64>() as usize;
+        let channel = |at: usize| at / space % sizes[1] as usize;
+        let input = Tensor::new(sizes, |i| noise(1)(i) as f32);
+        let grad = Tensor::new(sizes, |i| noise(2)(i) as f32);
+        // Statistics may be wider than what they are of.
+        let [centre, of_grad, of_input, constant] =
+            [3, 4, 5, 6].map(|seed| Tensor::<f64>::new(&[sizes[1]], |i| noise(seed)(i)));
+        let normal = |at: usize| {
+            (f64::from(input.data[at]) - centre.data[channel(at)]) * of_input.data[channel(at)]
+                + constant.data[channel(at)]
+        };
+        let all: Vec<f64> =
+            (0..input.data.len()).map(|at| f64::from(grad.data[at]) * of_grad.data[channel(at)] + normal(at)).collect();
+        let without_grad: Vec<f64> = (0..input.data.len()).map(normal).collect();
+        at_every_level(|_| {
+            for (input, grad) in layouts(&input).into_iter().zip(layouts(&grad).into_iter().rev()) {
+                let output = Tensor::<f32>::zeros(sizes).scattered(1);
+                let (absent, rest) =
+                    (View::absent(), [centre.view(), of_grad.view(), of_input.view(), constant.view()]);
+                let views = [&[output.view(), grad.view(), input.view()][..], &rest].concat();
+                run(Op::map_channels, &views, &[], &[]).unwrap();
+                assert_close(&wide(&output), &all, 1e-5, 1e-6);
+                let views = [output.view(), absent, input.view(), rest[0], absent, rest[2], rest[3]];
+                run(Op::map_channels, &views, &[], &[]).unwrap();
+                assert_close(&wide(&output), &without_grad, 1e-5, 1e-6);
+            }
+        });
+    }
+    let tensor = Tensor::<f32>::zeros(&[2, 3]);
+    let (all, few) = (Tensor::<f32>::zeros(&[3]), Tensor::<f32>::zeros(&[2]));
+    let refused = |centre: View<'_>, of_input: View<'_>| {
+        let views = [tensor.view(), View::absent(), tensor.view(), centre, View::absent(), of_input, View::absent()];
+        run(Op::map_channels, &views, &[], &[]).is_err()
+    };
+    assert!(refused(few.view(), all.view()) && refused(all.view(), few.view()) && refused(View::absent(), all.view()));
+}
+
+#[test]
+fn a_constant_channel_without_eps_is_taken_to_the_bias() {
+    let (input, bias) = (Tensor::new(&[4, 2], |_| 3.0f32), Tensor::new(&[2], |i| i as f32));
+    let (output, invstd) = (Tensor::<f32>::zeros(&[4, 2]), Tensor::<f32>::zeros(&[2]));
+    let absent = View::absent();
+    let views = [output.view(), absent, invstd.view(), absent, absent, input.view(), absent, bias.view()];
+    run(Op::batch_norm, &views, &[1], &[0.1, 0.0]).unwrap();
+    assert_eq!(output.values(), [0.0, 1.0].repeat(4));
+    assert_eq!(invstd.values(), [0.0, 0.0]);
+}

@@ -49,6 +49,25 @@ pub fn batch_norm_coefficients(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<
     coefficients.keep(kept, input, attrs)
 }
 
+/// `[output, grad?, input, centre, of_grad?, of_input, constant?]`: `grad * of_grad + (input - centre) * of_input +
+/// constant`, the last four given for each channel. Normalisation and its gradient where the statistics come from
+/// elsewhere: from several processes.
+pub fn map_channels(views: &[View<'_>], _: &Attrs<'_>) -> Result<()> {
+    let [output, grad, input, centre, of_grad, of_input, constant] = views else {
+        return Err(Error::Runtime(format!("expected 7 views, got {}", views.len())));
+    };
+    let channels = Channels::of(input, false)?;
+    let count = channels.channels;
+    let named = [(centre, "the centre"), (of_grad, "of_grad"), (of_input, "of_input"), (constant, "the constant")];
+    for (view, name) in named {
+        expect_count(view, name, count)?;
+    }
+    let (centre, of_input) = (values(centre)?, values(of_input)?);
+    let (of_grad, constant) = (values_or(of_grad, count, 1.0)?, values_or(constant, count, 0.0)?);
+    let map = Map { centre: &centre, of_grad: &of_grad, of_input: &of_input, constant: &constant };
+    match_float!(input.dtype(), S => apply::<S>(&channels, &map, output, grad.optional(), input))
+}
+
 /// What batch normalisation needs to know of each channel.
 struct Coefficients {
     mean: Vec<f64>,
@@ -87,7 +106,12 @@ impl Coefficients {
             }
             [values(running_var)?, values(running_mean)?]
         };
-        let invstd: Vec<f64> = variance.iter().map(|variance| 1.0 / (variance + eps).sqrt()).collected();
+        let inverse = |variance: &f64| match variance + eps {
+            // A channel that is constant, which PyTorch takes to nothing.
+            0.0 if training => 0.0,
+            spread => 1.0 / spread.sqrt(),
+        };
+        let invstd: Vec<f64> = variance.iter().map(inverse).collected();
         let (weight, constant) = (values_or(weight, count, 1.0)?, values_or(bias, count, 0.0)?);
         let of_input = weight.iter().zip(&invstd).map(|(weight, invstd)| weight * invstd).collected();
         Ok(Self { mean, variance, invstd, of_input, constant })

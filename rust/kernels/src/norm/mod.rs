@@ -6,7 +6,7 @@ mod channels;
 mod group;
 mod layer;
 
-pub use batch::{batch_norm, batch_norm_backward, batch_norm_coefficients};
+pub use batch::{batch_norm, batch_norm_backward, batch_norm_coefficients, map_channels};
 pub use group::{group_norm, group_norm_backward};
 pub use layer::{layer_norm, layer_norm_backward};
 

@@ -363,6 +363,9 @@ macro_rules! with_kernels {
         /// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, weight?, mean, spread]`;
         /// ints `[training]`, floats `[eps]`; spread is the saved inverse deviation, or the running variance
         batch_norm_backward = crate::norm::batch_norm_backward, outputs 3, flops normalise;
+        /// `[output, grad?, input, centre, of_grad?, of_input, constant?]`: `grad * of_grad + (input - centre) *
+        /// of_input + constant`, the last four given for each channel.
+        map_channels = crate::norm::map_channels, outputs 1, flops once;
         /// `[output, mean, rstd, input, weight?, bias?]`; ints `[groups]`, floats `[eps]`
         group_norm = crate::norm::group_norm, outputs 3, flops normalise;
         /// `[grad_input?, grad_weight?, grad_bias?, grad_output, input, mean, rstd, weight?]`; ints `[groups]`
