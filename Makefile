@@ -10,7 +10,7 @@ export MAX_JOBS ?= 2
 export CARGO_BUILD_JOBS ?= $(MAX_JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check nightly fuzz fuzz-calls readable limits parity conformance bench build dev wheel clean
+.PHONY: help demo test check nightly fuzz fuzz-calls readable limits distributed parity conformance bench build dev wheel clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -45,8 +45,8 @@ parity: build
 conformance: build
 	PYTHONPATH=tests $(BIN)/python -m conformance.run --write docs/ops.md
 
-## make nightly   what takes longer: fuzz, fuzz-calls, readable, limits, conformance
-nightly: fuzz fuzz-calls readable limits conformance
+## make nightly   what takes longer: fuzz, fuzz-calls, readable, limits, distributed, conformance
+nightly: fuzz fuzz-calls readable limits distributed conformance
 
 ## make fuzz      random programs, eager and compiled, against CPU eager; PROGRAMS says how many, SEED which
 PROGRAMS ?= 3000
@@ -61,6 +61,11 @@ readable: build
 ## make limits    every op of PyTorch's database where memory is short: it refuses or does, and ends no process
 limits: build
 	PYTHONPATH=tests $(BIN)/python -m conformance.limits
+
+## make distributed   every test of several processes: two and three, checkpoints, restarts, accelerate
+distributed: build
+	$(BIN)/python -m pip install -q accelerate
+	DISTRIBUTED_TESTS=all $(BIN)/python -m pytest tests/test_batch_norm_parts.py tests/test_distributed*.py tests/test_elastic.py
 
 ## make fuzz-calls   every kernel called with arguments that no one would think of: nothing may die or hang
 fuzz-calls: build

@@ -73,8 +73,7 @@ def _index(wanted: _Device = None) -> int:
         if wanted.type != "rustorch":
             raise ValueError(f"Expected a rustorch device, but got: {wanted}")
         wanted = 0 if wanted.index is None else wanted.index
-    if wanted not in (0, -1):
-        raise RuntimeError(f"rustorch has one device, rustorch:0, got index {wanted}")
+    _C.check_index(wanted)
     return 0
 
 

@@ -3,32 +3,24 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from distributed import collectives, training
+from distributed import collectives
+from distributed.alike import assert_alike
+from distributed.marks import EVERY_CASE, every_case, needs_gloo
 from distributed.ranks import run
+from distributed.torchrun import torchrun
 
-pytestmark = pytest.mark.skipif(
-    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="torch has no gloo"
-)
-
-
-def assert_alike(actual: Any, expected: Any, **tolerance: float) -> None:
-    if isinstance(expected, torch.Tensor):
-        torch.testing.assert_close(actual, expected, **tolerance)
-    elif isinstance(expected, list):
-        assert len(actual) == len(expected)
-        for mine, theirs in zip(actual, expected, strict=True):
-            assert_alike(mine, theirs, **tolerance)
-    else:
-        assert actual == expected
+pytestmark = needs_gloo
 
 
-@pytest.fixture(scope="module")
-def collected() -> list[dict[str, dict[str, Any]]]:
-    return run(collectives.outcomes)
+@pytest.fixture(scope="module", params=[2, 3])
+def collected(request) -> list[dict[str, dict[str, Any]]]:
+    every = EVERY_CASE or request.param == 2
+    return run(partial(collectives.outcomes, collectives.DTYPES if every else collectives.DTYPES[:1]), request.param)
 
 
 @pytest.mark.parametrize("name", [*collectives.CASES, "objects"])
@@ -38,24 +30,6 @@ def test_collectives(name, collected):
         assert len(found) in (1, len(collectives.DTYPES))
         for outcome in found.values():
             assert_alike(outcome["rustorch"], outcome["cpu"], rtol=0, atol=0)
-
-
-@pytest.fixture(scope="module")
-def trained() -> list[dict[str, dict[str, Any]]]:
-    return run(training.trainings)
-
-
-@pytest.mark.parametrize("name", training.TRAININGS)
-def test_training(name, trained):
-    for outcomes in trained:
-        expected, actual = outcomes[name]["cpu"], outcomes[name]["rustorch"]
-        assert isinstance(expected, list), expected
-        assert isinstance(actual, list), actual
-        tolerance = 2e-2 if "bf16" in name or "hook" in name else 1e-5
-        assert_alike(actual, expected, rtol=tolerance, atol=tolerance)
-    for mine, theirs in zip(trained[0][name]["rustorch"][1:], trained[1][name]["rustorch"][1:], strict=True):
-        # Ranks that split one model would need one batch.
-        assert torch.equal(mine, theirs) or name == "tensor parallel"
 
 
 PROGRAM = """
@@ -100,27 +74,91 @@ def test_nothing_breaks_by_being_installed(tmp_path):
     assert outputs[0] == outputs[1]
 
 
-def _refusals() -> list[str]:
+@every_case
+@pytest.mark.parametrize("program", ["accelerate", "inductor"])
+def test_nothing_breaks_under_torchrun_by_being_installed(tmp_path, program):
+    if program == "accelerate":
+        pytest.importorskip("accelerate", reason="`make distributed` installs accelerate")
+    said = []
+    for autoload in ("1", "0"):
+        folder = tmp_path / autoload
+        folder.mkdir()
+        torchrun("unaware.py", 2, program, str(folder), RUSTORCH_AUTOLOAD=autoload)
+        said.append([(folder / str(rank)).read_text() for rank in range(2)])
+    assert said[0] == said[1]
+    assert "rustorch" not in said[0][0]
+
+
+def _refusals() -> dict[str, tuple[str, str]]:
+    """By case, the exception's type and text."""
     import torch.distributed as dist
 
-    texts = []
-    nccl = dist.new_group([0, 1], backend="cpu:gloo")
-    for call in (
-        lambda: dist.all_reduce(torch.ones(2, device="rustorch"), group=nccl),
-        lambda: dist.all_gather([torch.ones(2), torch.ones(2)], torch.ones(2, device="rustorch")),
-    ):
+    world = dist.get_world_size()
+    without = dist.new_group(backend="cpu:gloo")
+    ours, theirs = torch.ones(2, device="rustorch"), torch.ones(2)
+    calls = {
+        "without gloo": lambda: dist.all_reduce(ours, group=without),
+        "without gloo, at once": lambda: dist.all_gather([ours] * world, ours, group=without, async_op=True),
+        "mixed": lambda: dist.all_gather([theirs] * world, ours),
+        "mixed the other way": lambda: dist.all_gather([ours] * world, theirs),
+        "nccl": lambda: dist.new_group(backend="nccl"),
+        "nccl for the device": lambda: dist.new_group(backend="rustorch:nccl"),
+        "too many elements": lambda: dist.all_gather_into_tensor(torch.ones(1, device="rustorch"), ours),
+        "a sparse tensor": lambda: dist.all_reduce(torch.ones(2, 2, device="rustorch").to_sparse()),
+        "another index": lambda: torch.rustorch.set_device(dist.get_world_size()),
+        "another device": lambda: torch.ones(2, device=f"rustorch:{dist.get_world_size()}"),
+    }
+    found = {}
+    for name, call in calls.items():
         try:
             call()
-        except RuntimeError as error:
-            texts.append(str(error).splitlines()[0])
-    return texts
+            found[name] = ("", "nothing was raised")
+        except Exception as error:
+            found[name] = (type(error).__name__, str(error))
+    # The group has come through it all.
+    dist.all_reduce(ours)
+    assert ours.tolist() == [world] * 2
+    return found
 
 
-def test_bad_use_is_refused():
-    for texts in run(_refusals):
-        assert len(texts) == 2
-        assert "No backend type associated with device type rustorch" in texts[0]
-        assert "rustorch" in texts[1] and "cpu" in texts[1]
+@pytest.mark.parametrize("world", [1, 2])
+def test_bad_use_is_refused(world):
+    for found in run(_refusals, world):
+        for kind, text in found.values():
+            assert kind in ("RuntimeError", "ValueError", "NotImplementedError", "DistBackendError"), text
+        for name in ("without gloo", "without gloo, at once"):
+            assert "No backend type associated with device type rustorch" in found[name][1]
+            assert "gloo" in found[name][1]
+        for name in ("mixed", "mixed the other way"):
+            assert "rustorch:0" in found[name][1] and "cpu" in found[name][1]
+        assert "alias" in found["mixed"][1]
+        # One sentence, whoever says it.
+        assert found["another index"] == found["another device"]
+        assert "local rank" in found["another index"][1] and "rustorch:0" in found["another index"][1]
+
+
+def _alone() -> list[list[float]]:
+    """A world of one: a collective gives what it was given, and DDP and FSDP2 train."""
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+
+    x = torch.arange(3.0, device="rustorch")
+    parts = [torch.zeros(3, device="rustorch")]
+    dist.all_gather(parts, x)
+    dist.all_reduce(x)
+    gradients = []
+    for spread in (torch.nn.parallel.DistributedDataParallel, fully_shard):
+        torch.manual_seed(0)
+        model = spread(torch.nn.Linear(3, 2).to("rustorch"))
+        model(x).sum().backward()
+        gradient = next(model.parameters()).grad
+        gradients.append(gradient.full_tensor() if spread is fully_shard else gradient)
+    assert torch.equal(*gradients)
+    return [x.tolist(), parts[0].tolist(), gradients[0][0].tolist()]
+
+
+def test_a_world_of_one():
+    assert run(_alone, 1) == [[[0.0, 1.0, 2.0]] * 3]
 
 
 def test_a_group_without_a_named_backend():

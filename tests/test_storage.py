@@ -86,6 +86,35 @@ def test_a_storage_that_was_freed_and_came_back_serves_its_views():
     assert torch.equal(x.cpu(), torch.arange(64.0))
 
 
+def test_a_storage_that_is_freed_gives_its_memory_back():
+    x = torch.randn(1 << 16, device="rustorch")
+    view, before = x[5:], torch.rustorch.memory_allocated()
+    x.untyped_storage().resize_(0)
+    assert torch.rustorch.memory_allocated() <= before - (4 << 16)
+    # As FSDP does of what another stream still uses: here nothing does, once a call has returned.
+    view.record_stream(torch.rustorch.current_stream())
+    x.untyped_storage().resize_(4 << 16)
+    assert torch.rustorch.memory_allocated() >= before
+    assert torch.equal(view.fill_(2).cpu(), torch.full((view.numel(),), 2.0))
+
+
+@pytest.mark.parametrize("device", ["cpu", "rustorch"])
+def test_a_tensor_is_set_onto_a_part_of_a_gathered_buffer(device):
+    """As FSDP makes parameters out of what it gathered: views come and go, and writes reach the buffer."""
+    buffer = torch.arange(12.0, device=device)
+    parameter = torch.nn.Parameter(torch.empty(0, device=device))
+    with torch.no_grad():
+        parameter.set_(buffer.untyped_storage(), 4, (2, 3), (3, 1))
+    (parameter * 2).sum().backward()
+    with torch.no_grad():
+        parameter -= parameter.grad
+    assert buffer.tolist() == [0, 1, 2, 3, 2, 3, 4, 5, 6, 7, 10, 11]
+    version = parameter._version
+    parameter.data = torch.ones(2, 3, device=device)
+    assert parameter.grad.shape == (2, 3) and parameter._version == version
+    assert buffer[4:10].tolist() == [2, 3, 4, 5, 6, 7]
+
+
 def test_a_compiled_program_refuses_a_parameter_that_was_freed():
     linear = torch.nn.Linear(4, 4).to("rustorch")
     compiled = torch.compile(linear, backend="rust_backend")

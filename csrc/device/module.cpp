@@ -1,6 +1,9 @@
 #include "device/module.h"
 
+#include <c10/util/TypeCast.h>
+
 #include "aten/fallback.h"
+#include "device/device.h"
 #include "device/generator.h"
 #include "device/guard.h"
 #include "device/profiler.h"
@@ -12,6 +15,9 @@ namespace rustorch {
 void bind_device(pybind11::module_& module) {
   namespace py = pybind11;
   module.def("claim_autograd_engine", &claim_autograd_engine, "Makes backward run on the thread that calls it.");
+  module.def(
+      "check_index", [](int64_t index) { check_index(c10::checked_convert<c10::DeviceIndex>(index, "DeviceIndex")); },
+      "Refuses any index of a device but 0, and -1, the current one.", py::arg("index"));
   module.def("alias", &alias, "The same memory on the other device, cpu or rustorch.", py::arg("tensor"),
              py::arg("lasting") = false);
   module.def("check_storage", &check_storage, "Refuses a tensor that reaches past the end of its storage.",

@@ -47,7 +47,8 @@ class Aliases {
       return tensor;
     }
     TORCH_CHECK(tensor.device().type() == kRustorch, "Expected all tensors of a collective to be on the same device, ",
-                "but found at least two devices, ", device(), " and ", tensor.device(), "!");
+                "but found at least two devices, ", device(), " and ", tensor.device(),
+                "! Move them to one: by .to(\"rustorch\"), or without a copy by rustorch_device.alias.");
     pairs_.emplace_back(tensor, rustorch::alias(tensor));
     return pairs_.back().second;
   }
@@ -128,13 +129,24 @@ std::span<IValue> last(torch::jit::Stack* stack, size_t count) {
   return std::span(*stack).last(count);
 }
 
+// Refuses a group that has no backend for the device: with PyTorch's own error, and what to do.
+void require_backend(c10d::ProcessGroup& group) {
+  try {
+    group.getBackend(kRustorch);
+  } catch (c10::Error& error) {
+    error.add_context(
+        "rustorch talks to other processes through gloo: make the group by init_process_group(\"gloo\") or "
+        "new_group(backend=\"gloo\"), or name it beside others, as in \"cuda:nccl,cpu:gloo,rustorch:gloo\"");
+    throw;
+  }
+}
+
 void collective(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   TORCH_CHECK_NOT_IMPLEMENTED(!capturing(), op.operator_name(), " talks to other processes, and cannot be captured");
   Aliases aliases;
   for (IValue& argument : last(stack, op.schema().arguments().size())) {
     if (is_a<c10d::ProcessGroup>(argument)) {
-      // Where the group has no backend for the device, PyTorch's own error names it.
-      argument.toCustomClass<c10d::ProcessGroup>()->getBackend(kRustorch);
+      require_backend(*argument.toCustomClass<c10d::ProcessGroup>());
     }
     argument = aliases.on_host(argument);
   }

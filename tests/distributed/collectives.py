@@ -1,13 +1,13 @@
 """Collectives on a device: the values they leave, or the exceptions they raise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.distributed._functional_collectives as functional
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int32, torch.int64, torch.uint8, torch.bool)
 OPS = ("SUM", "MAX", "MIN", "PRODUCT", "AVG", "BAND")
 
 
@@ -97,6 +97,61 @@ def _coalesced(device: str, dtype: torch.dtype) -> Any:
     return tensors
 
 
+def _reduce(device: str, dtype: torch.dtype) -> Any:
+    tensor = _given(device, dtype, 5)
+    dist.reduce(tensor, dist.get_world_size() - 1)
+    return tensor if dist.get_rank() == dist.get_world_size() - 1 else None
+
+
+def _uneven(device: str, dtype: torch.dtype) -> Any:
+    """Rank `r` sends `r + 1` elements to each, so it receives `s + 1` from rank `s`."""
+    rank, world = dist.get_rank(), dist.get_world_size()
+    out = torch.zeros(world * (world + 1) // 2, dtype=dtype, device=device)
+    given = _given(device, dtype, world * (rank + 1))
+    dist.all_to_all_single(out, given, list(range(1, world + 1)), [rank + 1] * world)
+    return out
+
+
+def _ring(device: str, dtype: torch.dtype) -> Any:
+    rank, world = dist.get_rank(), dist.get_world_size()
+    out, given = torch.zeros(2, 2, dtype=dtype, device=device), _given(device, dtype, 2, 2)
+    steps = [
+        dist.P2POp(dist.isend, given, (rank + 1) % world),
+        dist.P2POp(dist.irecv, out, (rank - 1) % world),
+    ]
+    for request in dist.batch_isend_irecv(steps):
+        request.wait()
+    return out
+
+
+def _in_flight(device: str, dtype: torch.dtype) -> Any:
+    """Several at once, which are waited for in the order of their starts and the other way round."""
+    tensors = [_given(device, dtype, size) for size in (3, 0, 5)]
+    parts = _each(device, dtype, 4)
+    works = [dist.all_reduce(tensor, dist.ReduceOp.MAX, async_op=True) for tensor in tensors]
+    works += [
+        dist.all_gather(parts, _given(device, dtype, 4), async_op=True),
+        dist.broadcast(tensors[0], 0, async_op=True),
+    ]
+    for work in (*works[::2], *works[1::2][::-1]):
+        work.wait()
+    return [*tensors, *parts]
+
+
+def _asynchronous_and_strided(device: str, dtype: torch.dtype) -> Any:
+    whole = _given(device, dtype, 4, 6)
+    return _waited(dist.broadcast(whole[:, ::3], 1, async_op=True), whole)
+
+
+def _part_of_the_ranks(device: str, dtype: torch.dtype) -> Any:
+    group = dist.new_group([0, dist.get_world_size() - 1])
+    tensor = _given(device, dtype, 4)
+    if dist.get_rank() in (0, dist.get_world_size() - 1):
+        dist.all_reduce(tensor, dist.ReduceOp.MAX, group=group)
+        dist.destroy_process_group(group)
+    return tensor
+
+
 def _strided(device: str, dtype: torch.dtype) -> Any:
     whole = _given(device, dtype, 4, 6)
     dist.all_reduce(whole[::2, 1:3])
@@ -160,6 +215,12 @@ CASES: dict[str, Callable[[str, torch.dtype], Any]] = {
     "all_to_all_single": _all_to_all_single,
     "send and recv": _send,
     "coalesced": _coalesced,
+    "reduce": _reduce,
+    "all_to_all_single of uneven parts": _uneven,
+    "ring": _ring,
+    "in flight": _in_flight,
+    "asynchronous and strided": _asynchronous_and_strided,
+    "part of the ranks": _part_of_the_ranks,
     "strided": _strided,
     "transposed": _transposed,
     "empty": _empty,
@@ -175,11 +236,11 @@ def _values(result: Any) -> Any:
     return [_values(each) for each in result] if isinstance(result, list) else result
 
 
-def outcomes() -> dict[str, dict[str, Any]]:
+def outcomes(dtypes: Sequence[torch.dtype] = DTYPES) -> dict[str, dict[str, Any]]:
     """By case and dtype, then by device: the values, or the exception's type."""
     found: dict[str, dict[str, Any]] = {}
     for name, case in CASES.items():
-        for dtype in DTYPES:
+        for dtype in dtypes:
             outcome = {}
             for device in ("cpu", "rustorch"):
                 try:
