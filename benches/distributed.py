@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -43,31 +43,32 @@ MODELS = {
 }
 
 
-def replicated(model: nn.Module, device: str) -> nn.Module:
-    return DistributedDataParallel(model)
+def replicated(model: nn.Module, device: str, backend: str | None) -> nn.Module:
+    # Before it is wrapped: Dynamo runs torch.nn's own containers eagerly inside of the wrapper.
+    return DistributedDataParallel(model if backend is None else torch.compile(model, backend=backend))
 
 
-def sharded(model: nn.Module, device: str) -> nn.Module:
+def sharded(model: nn.Module, device: str, backend: str | None) -> nn.Module:
     mesh = init_device_mesh(device, (RANKS,))
-    layers = model.layers if isinstance(model, nn.TransformerEncoder) else list(model.children())
-    for layer in layers:
+    for layer in model.layers if isinstance(model, nn.TransformerEncoder) else model.children():
         if any(True for _ in layer.parameters()):
+            if backend is not None:
+                layer.compile(backend=backend)
             fully_shard(layer, mesh=mesh)
     return fully_shard(model, mesh=mesh)
 
 
-def step(name: str, spread, device: str, backend: str | None) -> Arm:
+def step(name: str, spread: Callable[..., nn.Module], device: str, backend: str | None) -> Arm:
     make, sizes = MODELS[name]
     torch.manual_seed(0)
-    model = spread(make().to(device), device)
-    run = model if backend is None else torch.compile(model, backend=backend)
+    model = spread(make().to(device), device, backend)
     torch.manual_seed(1 + dist.get_rank())
     x = torch.randn(sizes).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
 
     def one() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = run(x).square().mean()
+        loss = model(x).square().mean()
         loss.backward()
         optimizer.step()
         # Each rank's time is that of the slower one.
@@ -80,6 +81,7 @@ def step(name: str, spread, device: str, backend: str | None) -> Arm:
 def cases(quick: bool) -> Iterator[Case]:
     for name in list(MODELS)[: 1 if quick else None]:
         for kind, spread in (("DDP", replicated), ("FSDP2", sharded)):
+            torch._dynamo.reset()
             arms = {
                 "cpu": step(name, spread, "cpu", None),
                 "rustorch": step(name, spread, "rustorch", None),

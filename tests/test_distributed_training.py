@@ -37,11 +37,19 @@ def test_training(name, world):
             assert torch.equal(mine, theirs) or name == "tensor parallel"
 
 
-@pytest.mark.parametrize("name", ["DDP", "FSDP2"])
-def test_compiled_training_is_the_eager_one(name):
+@pytest.mark.parametrize(
+    ("compiled", "eager"),
+    [
+        ("DDP compiled", "DDP"),
+        ("DDP of a compiled model", "DDP"),
+        ("FSDP2 compiled", "FSDP2"),
+        ("FSDP2 of compiled blocks", "FSDP2"),
+    ],
+)
+def test_compiled_training_is_the_eager_one(compiled, eager):
     for outcomes in trained(2):
         for device in ("cpu", "rustorch"):
-            assert_alike(outcomes[f"{name} compiled"][device], outcomes[name][device], rtol=1e-5, atol=1e-5)
+            assert_alike(outcomes[compiled][device], outcomes[eager][device], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("world", WORLDS)

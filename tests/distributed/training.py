@@ -103,18 +103,38 @@ def _approximated(device: str) -> list[torch.Tensor]:
     return _trained(model, device)
 
 
-def _compiled(model: nn.Module, device: str) -> list[torch.Tensor]:
+def _compiled(make: Callable[[], nn.Module], device: str) -> list[torch.Tensor]:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    results = _trained(torch.compile(model, backend="rust_backend"), device)
+    results = _trained(make(), device)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     return results
 
 
-def _shards(device: str, **options: Any) -> nn.Module:
+def _compiled_and_replicated(device: str) -> list[torch.Tensor]:
+    model = torch.compile(_model(device), backend="rust_backend")
+    return _compiled(lambda: DistributedDataParallel(model), device)
+
+
+def _replicated_and_compiled(device: str) -> list[torch.Tensor]:
+    model = DistributedDataParallel(_model(device))
+    return _compiled(lambda: torch.compile(model, backend="rust_backend"), device)
+
+
+def _compiled_and_sharded(device: str) -> list[torch.Tensor]:
+    return _compiled(lambda: _shards(device, backend="rust_backend"), device)
+
+
+def _sharded_and_compiled(device: str) -> list[torch.Tensor]:
+    return _compiled(lambda: torch.compile(_shards(device), backend="rust_backend"), device)
+
+
+def _shards(device: str, backend: str | None = None, **options: Any) -> nn.Module:
     model = _model(device)
     mesh = init_device_mesh(device, (dist.get_world_size(),))
     for block in model:
+        if backend is not None:
+            block.compile(backend=backend)
         fully_shard(block, mesh=mesh, **options)
     return fully_shard(model, mesh=mesh, **options)
 
@@ -169,14 +189,16 @@ TRAININGS: dict[str, Callable[[str], list[torch.Tensor]]] = {
     "DDP with a hook to bf16": lambda device: _hooked("bf16_compress_hook", device),
     "DDP with PowerSGD": _approximated,
     "DDP with SyncBatchNorm": sync_batch_norm.trained,
-    "DDP compiled": lambda device: _compiled(DistributedDataParallel(_model(device)), device),
+    "DDP compiled": _replicated_and_compiled,
+    "DDP of a compiled model": _compiled_and_replicated,
     "FSDP2": _sharded,
     "FSDP2 kept whole": lambda device: _sharded(device, reshard_after_forward=False),
     "FSDP2 in bf16": lambda device: _sharded(device, mp_policy=BF16),
     "FSDP2 in bf16, reduced in f32": lambda device: _sharded(device, mp_policy=BF16_REDUCED_IN_F32),
     "FSDP2 offloaded": _offloaded,
     "FSDP2 of copies": _sharded_and_replicated,
-    "FSDP2 compiled": lambda device: _compiled(_shards(device), device),
+    "FSDP2 compiled": _sharded_and_compiled,
+    "FSDP2 of compiled blocks": _compiled_and_sharded,
     "tensor parallel": _parallel,
     "DTensor": _tensors,
 }
