@@ -66,6 +66,17 @@ def test_a_warning_comes_once_an_op(python):
     assert done.stderr.count("no Rust kernel for aten::special_bessel_j1:") == 1
 
 
+def test_a_warning_names_the_dtype_where_the_op_has_a_kernel_for_others(python):
+    done = python(
+        "import torch\nx = torch.zeros(2, dtype=torch.complex64).to('rustorch')\n"
+        "torch.exp(x)\ntorch.special.bessel_j0(x.real)",
+        RUSTORCH_FALLBACK="warn",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "rustorch has no Rust kernel for aten::exp of complex64: it runs on PyTorch's CPU" in done.stderr
+    assert "rustorch has no Rust kernel for aten::special_bessel_j0: it runs on PyTorch's CPU" in done.stderr
+
+
 @pytest.mark.parametrize(("policy", "fails"), [("error", True), ("silent", False)])
 def test_the_environment_sets_the_policy(python, policy, fails):
     done = python("import torch; torch.special.bessel_j0(torch.zeros(2).to('rustorch'))", RUSTORCH_FALLBACK=policy)

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "aten/dense_only.h"
@@ -57,16 +58,44 @@ Counts& counts() {
   return *instance;
 }
 
-// Refuses, counts and warns, as the policy says. `dtype` is named where the op has a Rust kernel for others.
+// That of the first device tensor among the operands; Undefined where there is none.
+at::ScalarType dtype_of(c10::ArrayRef<c10::IValue> operands) {
+  const auto is_ours = [](const at::Tensor& tensor) { return tensor.defined() && tensor.device().type() == kRustorch; };
+  for (const c10::IValue& value : operands) {
+    if (value.isTensor() && is_ours(value.toTensor())) {
+      return value.toTensor().scalar_type();
+    }
+    if (value.isTensorList()) {
+      for (const at::Tensor& tensor : value.toTensorVector()) {
+        if (is_ours(tensor)) {
+          return tensor.scalar_type();
+        }
+      }
+    }
+  }
+  return at::ScalarType::Undefined;
+}
+
+// Ops whose kernel for the device is the fallback itself.
+std::unordered_set<c10::OperatorName>& without_kernel() {
+  static auto* instance = new std::unordered_set<c10::OperatorName>();
+  return *instance;
+}
+
+// What is missing. `dtype` is named where the op has a Rust kernel for others.
+std::string lacking(const c10::OperatorHandle& op, at::ScalarType dtype) {
+  const auto text = c10::str("rustorch has no Rust kernel for ", op.operator_name());
+  const bool has_others =
+      op.hasKernelForDispatchKey(c10::DispatchKey::PrivateUse1) && without_kernel().count(op.operator_name()) == 0;
+  const bool is_named = has_others && dtype != at::ScalarType::Undefined;
+  return is_named ? c10::str(text, " of ", c10::getDtypeNames(dtype).first) : text;
+}
+
+// Refuses, counts and warns, as the policy says.
 void note(const c10::OperatorHandle& op, at::ScalarType dtype) {
   const auto& name = op.operator_name();
-  const auto lacking = [&] {
-    const bool has_others = op.hasKernelForDispatchKey(c10::DispatchKey::PrivateUse1);
-    return c10::str("rustorch has no Rust kernel for ", name,
-                    has_others ? c10::str(" of ", c10::getDtypeNames(dtype).first) : std::string());
-  };
   const auto now = policy().load(std::memory_order_relaxed);
-  TORCH_CHECK_NOT_IMPLEMENTED(now != Policy::error, lacking(),
+  TORCH_CHECK_NOT_IMPLEMENTED(now != Policy::error, lacking(op, dtype),
                               " and RUSTORCH_FALLBACK=error forbids PyTorch's CPU kernel. Set RUSTORCH_FALLBACK=warn "
                               "(or silent) to let it run there, over the same memory.");
   bool warn = false;
@@ -78,7 +107,7 @@ void note(const c10::OperatorHandle& op, at::ScalarType dtype) {
     warn = now == Policy::warn && !std::exchange(entry.warned, true);
   }
   if (warn) {
-    TORCH_WARN(lacking(), ": it runs on PyTorch's CPU kernel, over the same memory. (Said once an op; ",
+    TORCH_WARN(lacking(op, dtype), ": it runs on PyTorch's CPU kernel, over the same memory. (Said once an op; ",
                "RUSTORCH_FALLBACK=silent hides it, RUSTORCH_FALLBACK=error makes it an error.)");
   }
 }
@@ -104,9 +133,6 @@ class Mirrors {
       }
       return tensor;
     }
-    if (!on_device_) {
-      dtype_ = tensor.scalar_type();
-    }
     on_device_ = true;
     for (const auto& known : tensors_) {
       if (known.original.is_same(tensor)) {
@@ -120,9 +146,6 @@ class Mirrors {
     tensors_.push_back({tensor, retarget(tensor, mirror_storage(tensor.storage()))});
     return tensors_.back().mirror;
   }
-
-  // That of the first device tensor.
-  at::ScalarType dtype() const { return dtype_; }
 
   void check_devices(const c10::OperatorName& name) const {
     TORCH_CHECK(!on_device_ || stranger_ == nullptr,
@@ -229,7 +252,6 @@ class Mirrors {
   std::vector<at::Tensor> host_;
   const std::string* stranger_ = nullptr;
   bool on_device_ = false;
-  at::ScalarType dtype_ = at::ScalarType::Undefined;
 };
 
 // CPU kernels draw from a CPU generator, seeded by ours.
@@ -284,13 +306,14 @@ void to_device(c10::IValue& value, Mirrors& mirrors) {
 
 void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const auto& name = op.operator_name();
-  if (capturing()) {
-    throw NotCapturable(c10::toString(name));
-  }
   const auto& schema = op.schema();
   const auto& arguments = schema.arguments();
-  Mirrors mirrors;
   auto operands = torch::jit::last(*stack, arguments.size());
+  const at::ScalarType dtype = dtype_of(operands);
+  if (capturing()) {
+    throw NotCapturable(lacking(op, dtype) + ": PyTorch's CPU kernel runs between two programs");
+  }
+  Mirrors mirrors;
   const size_t begin = stack->size() - arguments.size();
   for (size_t at = 0; at < operands.size(); ++at) {
     to_cpu((*stack)[begin + at], arguments[at], mirrors);
@@ -298,7 +321,7 @@ void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   mirrors.check_devices(name);
   TORCH_CHECK_NOT_IMPLEMENTED(op.hasComputedKernelForDispatchKey(c10::DispatchKey::CPU), "rustorch has no kernel for ",
                               name, ", nor has PyTorch's CPU");
-  note(op, mirrors.dtype());
+  note(op, dtype);
 
   RECORD_FUNCTION("rustorch::fallback", c10::ArrayRef<const c10::IValue>{});
   op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
@@ -400,6 +423,7 @@ void bind_structured_fallbacks() {
     if (!has_native_out) {
       const auto full = c10::toString(name);
       library->impl(full.c_str() + sizeof("aten::") - 1, torch::CppFunction::makeFromBoxedFunction<&fallback>());
+      without_kernel().insert(name);
       remember_kernel(op);
     }
   }
