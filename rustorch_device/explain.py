@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from rustorch_device import backend
+from rustorch_device import _graph_breaks, backend
+from rustorch_device._graph_breaks import GraphBreak
 from rustorch_device.graph import GraphReport, NodeReport
 
 
@@ -25,13 +26,13 @@ class Explanation:
 
     Attributes:
         graphs: the imported graphs: forward (or inference) and backward, one or more.
-        graph_breaks: Dynamo's reasons, each with how often it met it.
+        graph_breaks: the user's lines that end a graph, with Dynamo's reason, each with how often it was met.
         seconds: of the first call: "dynamo and autograd", which is PyTorch's own tracing, then
             "capture", "passes" and "first run", which are ours.
     """
 
     graphs: list[GraphReport] = field(default_factory=list)
-    graph_breaks: dict[str, int] = field(default_factory=dict)
+    graph_breaks: dict[GraphBreak, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -117,32 +118,41 @@ class Explanation:
         return Path(file)
 
     def __str__(self) -> str:
-        rows: list[tuple[str, ...]] = [("graph", "native", "views", "not native", "launches", "kernels", "held KiB")]
+        rows: list[tuple[str, ...]] = [("graph", "native", "views", "not native", "launches", "kernels", "held")]
         for graph in self.graphs:
             kinds = Counter(node.kind for node in graph.nodes)
             launches = sum(program.captured[0] for program in graph.programs)
             kernels = sum(program.instructions for program in graph.programs)
-            held = max((program.intermediate_bytes for program in graph.programs), default=0) / 1024
+            held = max((program.intermediate_bytes for program in graph.programs), default=0)
             counts = (*(kinds[kind] for kind in ("native", "view", "eager")), launches, kernels)
-            rows.append((graph.name, *map(str, counts), f"{held:.0f}"))
+            rows.append((graph.name, *map(str, counts), _size(held)))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         lines.append(f"{self.coverage:.0%} of the nodes that compute run in Rust")
-        lines.append(f"moved: {_mebibytes(self.moved_bytes)}; the passes saved {_mebibytes(self.saved_bytes)}")
-        held = f"at most {_mebibytes(self.peak_bytes)} of intermediates and results at once"
-        lines.append(f"{held}; {_mebibytes(self.freed_bytes)} of arguments freed on the way")
+        lines.append(f"moved: {_size(self.moved_bytes)}; the passes saved {_size(self.saved_bytes)}")
+        at_most = f"at most {_size(self.peak_bytes)} of intermediates and results at once"
+        lines.append(f"{at_most}; {_size(self.freed_bytes)} of arguments freed on the way")
         lines.append("first call: " + ", ".join(f"{name} {1e3 * spent:.1f} ms" for name, spent in self.seconds.items()))
         lines += [f"{kernel} x{count}" for kernel, count in Counter(self.fused).most_common()]
-        eager = Counter((node.target, node.reason) for node in self.not_native)
-        lines += [f"not native: {target} x{count} ({reason})" for (target, reason), count in eager.items()]
-        lines += [f"graph break x{count}: {reason.splitlines()[0]}" for reason, count in self.graph_breaks.items()]
+        eager = Counter((node.target, node.reason, node.place) for node in self.not_native)
+        for (target, reason, place), count in eager.items():
+            lines.append(f"not native: {target} x{count} ({reason})" + (f"\n  {place}" if place else ""))
+        lines += [f"graph break x{count}: {met}" for met, count in self.graph_breaks.items()]
         if not self.graph_breaks:
             lines.append("no graph breaks")
         return "\n".join(lines)
 
 
-def _mebibytes(count: int) -> str:
-    return f"{count / 2**20:.2f} MiB"
+def _size(count: int) -> str:
+    """A number of bytes, in the largest unit that it has one of."""
+    for unit, bytes_of_one in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if abs(count) >= bytes_of_one:
+            return f"{count / bytes_of_one:.2f} {unit}"
+    return f"{count} bytes"
+
+
+def _tensors(tree: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
 def explain(model: Callable[..., Any], *example_inputs: Any) -> Explanation:
@@ -156,19 +166,18 @@ def explain(model: Callable[..., Any], *example_inputs: Any) -> Explanation:
     """
     reports: list[GraphReport] = []
     torch._dynamo.reset()
-    breaks = torch._dynamo.utils.counters["graph_break"]
-    before = Counter(breaks)
     backend.listeners.append(reports)
     started = time.perf_counter()
     try:
-        results = torch.compile(model, backend="rust_backend")(*example_inputs)
-        losses = [leaf.sum() for leaf in tree_leaves(results) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
-        if losses:
-            parameters = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
-            inputs = [leaf for leaf in tree_leaves(example_inputs) if isinstance(leaf, torch.Tensor)]
-            wanted = [leaf for leaf in parameters + inputs if leaf.requires_grad and leaf.is_leaf]
-            if wanted:
-                torch.autograd.grad(sum(losses), wanted, allow_unused=True)  # type: ignore[arg-type]
+        with _graph_breaks.watching() as breaks:
+            results = torch.compile(model, backend="rust_backend")(*example_inputs)
+            losses = [leaf.sum() for leaf in _tensors(results) if leaf.requires_grad]
+            if losses:
+                parameters = list(model.parameters()) if isinstance(model, torch.nn.Module) else []
+                inputs = _tensors(example_inputs)
+                wanted = [leaf for leaf in parameters + inputs if leaf.requires_grad and leaf.is_leaf]
+                if wanted:
+                    torch.autograd.grad(sum(losses), wanted, allow_unused=True)  # type: ignore[arg-type]
     finally:
         whole = time.perf_counter() - started
         backend.listeners.remove(reports)
@@ -177,4 +186,4 @@ def explain(model: Callable[..., Any], *example_inputs: Any) -> Explanation:
     for report in reports:
         ours.update(report.seconds)
     seconds = {"dynamo and autograd": whole - sum(ours.values()), **ours}
-    return Explanation(reports, dict(Counter(breaks) - before), seconds)
+    return Explanation(reports, dict(breaks), seconds)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import operator
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,6 +40,8 @@ class NodeReport:
     target: str
     kind: str
     reason: str = ""
+    #: The user's line that made it, where it is known.
+    place: str = ""
 
 
 @dataclass
@@ -205,12 +206,16 @@ class Plan:
         return [slots[result.index] if isinstance(result, Slot) else result for result in self.results]
 
 
-def _label(node: Node) -> str:
-    """The node's name and target, with the line of the user's code that made it."""
-    text = f"{node.name} ({node.target})"
+def _place(node: Node) -> str:
+    """The line of the user's code that made a node, as `File "model.py", line 12, in forward: return x @ w`."""
     lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
     frames = [index for index, line in enumerate(lines) if line.startswith('File "')]
-    return f"{text}, {': '.join(lines[frames[-1] : frames[-1] + 2])}" if frames else text
+    return ": ".join(lines[frames[-1] : frames[-1] + 2]) if frames else ""
+
+
+def _label(node: Node) -> str:
+    """The node's name and target, with the line of the user's code that made it."""
+    return ", ".join(filter(None, [f"{node.name} ({node.target})", _place(node)]))
 
 
 def _traced_on_cpu(node: Any) -> bool:
@@ -341,7 +346,7 @@ class Importer:
         if refusal is None:
             return
         self._end_segment()
-        self.report.nodes.append(NodeReport(node.name, str(node.target), "eager", refusal))
+        self.report.nodes.append(NodeReport(node.name, str(node.target), "eager", refusal, _place(node)))
         self._run_eagerly(node)
 
     def _run_eagerly(self, node: Node) -> None:
@@ -384,7 +389,7 @@ class Importer:
         except Exception as error:
             # Whatever it is: the eager door does the work, or raises it with the real values.
             _C.capture_rollback(mark)
-            return traceback.format_exception_only(error)[-1].splitlines()[0]
+            return str(error).strip().partition("\n")[0] or type(error).__name__
         self.segment[node] = value
         self.done.add(node)
         for user in node.users:
@@ -393,7 +398,7 @@ class Importer:
                 self.done.add(user)
         if tree_leaves(value, is_leaf=lambda leaf: isinstance(leaf, torch.Tensor)):
             kind = "native" if _C.capture_mark() > mark else "view"
-            self.report.nodes.append(NodeReport(node.name, str(node.target), kind))
+            self.report.nodes.append(NodeReport(node.name, str(node.target), kind, place=_place(node)))
         return None
 
     def _stand_in(self, node: Node) -> Any:

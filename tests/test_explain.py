@@ -102,3 +102,59 @@ def test_an_error_outside_of_a_program_names_the_users_line(allow_fallback):
     with pytest.raises(torch.linalg.LinAlgError) as raised:
         compiled(-torch.eye(3, device="rustorch"))
     assert any("that very line" in note for note in raised.value.__notes__)
+
+
+def called(x: torch.Tensor) -> torch.Tensor:
+    print("seen")  # a call that ends a graph
+    return x + 1
+
+
+def test_a_graph_break_is_the_users_line_and_a_sentence(capsys):
+    def function(x):
+        x = called(x.relu())
+        if x.sum() > 0:  # a branch that ends a graph
+            x = x * 2
+        return x
+
+    report = rustorch_device.explain(function, torch.ones(4))
+    printing, branching = report.graph_breaks
+    assert (printing.file, printing.function) == (__file__, "called")
+    assert printing.line == called.__code__.co_firstlineno + 1 and "a call that ends a graph" in printing.code
+    assert "does not know how to trace builtin operator `print`" in printing.reason and "`print`" in printing.hint
+    assert (branching.file, branching.function) == (__file__, "function")
+    assert branching.line == function.__code__.co_firstlineno + 2
+    assert branching.reason == "a branch depends on a tensor's values"
+    assert not any(met.is_skipped for met in report.graph_breaks)
+    text = str(report)
+    assert f'File "{__file__}", line {printing.line}, in called: print("seen")' in text
+    assert "graph break x1: a branch depends on a tensor's values" in text and "no graph breaks" not in text
+
+
+def test_a_function_that_is_not_compiled_at_all_is_told(capsys):
+    def function(x):
+        for step in range(3):
+            x = x + 1
+            print(step)
+        return x
+
+    report = rustorch_device.explain(function, torch.ones(4))
+    (given_up,) = report.graph_breaks
+    assert given_up.is_skipped and given_up.function == "function"
+    assert given_up.line == function.__code__.co_firstlineno + 3 and given_up.code == "print(step)"
+    assert "function runs in eager mode from here on" in str(report)
+
+
+def test_a_node_outside_of_the_programs_has_its_line_and_a_sentence(allow_fallback):
+    report = rustorch_device.explain(lambda x: torch.special.bessel_j0(x) + 1, torch.ones(4, device="rustorch"))
+    (node,) = report.not_native
+    assert node.reason == (
+        "rustorch has no Rust kernel for aten::special_bessel_j0: PyTorch's CPU kernel runs between two programs"
+    )
+    assert "test_explain.py" in node.place and "torch.special.bessel_j0(x)" in node.place
+    assert node.reason in str(report) and node.place in str(report)
+
+
+def test_small_sizes_are_shown():
+    assert "moved: 32 bytes;" in str(rustorch_device.explain(torch.relu, torch.ones(4)))
+    assert "moved: 8.00 KiB;" in str(rustorch_device.explain(torch.relu, torch.ones(1024)))
+    assert "moved: 8.00 MiB;" in str(rustorch_device.explain(torch.relu, torch.ones(1024, 1024)))
