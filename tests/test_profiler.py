@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import threading
 import pytest
 import torch
 from torch import nn
+from torch.autograd.profiler_util import EventList
 from torch.profiler import ProfilerActivity
 
 import rustorch_device
@@ -78,6 +80,20 @@ def test_shapes_are_shown_where_they_are_asked_for():
         a.exp()
     (kernel,) = kernels(taken.events(), "rustorch::exp")
     assert kernel.input_shapes == [] and kernel.flops == 42
+
+
+def test_kernels_alone_add_up_to_the_whole():
+    """An op's row has its kernels' time, and theirs have it as well, as on every device of PyTorch's."""
+    a, b = rand(64, 32), rand(32, 48)
+    with torch.profiler.profile(activities=BOTH) as taken:
+        torch.mm(a, b).relu_()
+    averages = taken.key_averages()
+    whole = sum(event.time_range.elapsed_us() for event in on_device(taken.events()))
+    assert sum(row.self_device_time_total for row in averages) == pytest.approx(2 * whole)
+    rows = EventList(on_device(averages), use_device="rustorch")
+    assert sum(row.self_device_time_total for row in rows) == pytest.approx(whole)
+    shares = [float(share) for share in re.findall(r"([\d.]+)%", rows.table(sort_by="self_device_time_total"))]
+    assert len(rows) == 2 and sum(shares) == pytest.approx(100, abs=0.05)
 
 
 def test_backward_is_there_too():
