@@ -19,7 +19,7 @@ help:
 demo: build
 	$(BIN)/python examples/mnist_rustorch_demo.py
 
-## make test    every test: Rust, Python, the smoke test, both examples
+## make test    every test: Rust, Python, the smoke test, the examples
 test: build
 	cargo test --locked
 	$(BIN)/python -m pytest

@@ -1,6 +1,10 @@
 """Compiles matmul and activations with backend="rust_backend" and compares them with eager PyTorch.
 
-Shows the largest difference and the best time of each; exits with 1 if results differ.
+    python examples/compile_backend_demo.py          # also --backend
+
+Shows the largest difference and the best time of each; exits with 1 if results differ. The first layer is so small
+that a compiled call takes longer than eager: `torch.compile` looks at the arguments before each call, which costs some
+tens of microseconds. Where the work is longer than that, compiling pays.
 """
 
 import argparse
@@ -77,6 +81,7 @@ def main() -> int:
         print("compiled and eager differ: " + "; ".join(differing), file=sys.stderr)
         return 1
     print("compiled and eager agree, forward and backward")
+    print("(8, 16, 4 is less work than what torch.compile does before each call; compiling pays where there is more)")
     return 0
 
 

@@ -1,5 +1,7 @@
 """Trains a CNN on handwritten digits through torch.compile(backend="rust_backend").
 
+    python examples/mnist_rustorch_demo.py           # also --device cpu, --epochs
+
 Shows a progress bar, the accuracy on the held-out digits, and saves a picture of predictions.
 Exits with 1 if the accuracy stays below 97 %. Where the data come from: see mnist_data.py.
 """

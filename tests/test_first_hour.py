@@ -1,11 +1,14 @@
 """What a newcomer gets wrong, and is told."""
 
+from pathlib import Path
+
 import numpy
 import pytest
 import torch
 from torch import nn
 
 import rustorch_device
+from rustorch_device import __main__ as commands
 from rustorch_device import optim
 
 
@@ -53,6 +56,26 @@ def test_switches_have_words(python):
     assert done.stdout == "0\n" and done.stderr == "", done.stderr
     done = python("import torch; print(hasattr(torch, 'rustorch'))", RUSTORCH_AUTOLOAD="no")
     assert done.stdout == "False\n" and done.stderr == "", done.stderr
+
+
+def test_the_package_lists_its_commands(capsys):
+    assert commands.main([]) == 0
+    text = capsys.readouterr().out
+    package = Path(rustorch_device.__file__).parent
+    modules = {path for path in package.rglob("*.py") if 'if __name__ == "__main__":' in path.read_text()}
+    names = {path.parent.name if path.name == "__main__.py" else path.stem for path in modules}
+    assert set(commands.COMMANDS) == names - {package.name}
+    assert all(name in text for name in commands.COMMANDS)
+    with pytest.raises(SystemExit) as refused:
+        commands.main(["parities"])
+    assert refused.value.code == 2 and "choose from" in capsys.readouterr().err
+
+
+def test_a_command_takes_what_follows_its_name(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", [])
+    with pytest.raises(SystemExit) as ended:
+        commands.main(["checkpoint", "inspect", str(tmp_path / "missing")])
+    assert ended.value.code == 1 and "missing" in capsys.readouterr().err
 
 
 def test_save_and_load_say_what_is_wrong(tmp_path):
