@@ -1,6 +1,8 @@
-"""What PyTorch's tracing cannot know of the device: the memory order of a convolution's results.
+"""What PyTorch's tracing cannot know of the device: the memory order of a convolution's results, and that it samples
+volumes by bicubic interpolation.
 
-PyTorch asks the backend of a convolution for it, and knows of none for other people's devices.
+PyTorch asks the backend of a convolution for the order, and knows of none for other people's devices. Of devices that
+sample volumes so, its shape functions list its own.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 aten = torch.ops.aten
 
 CONVOLUTIONS = (aten.convolution.default, aten._convolution.default, aten.convolution_backward.default)
+#: Samplers of volumes, with the places of their interpolation among the arguments.
+SAMPLERS = {aten.grid_sampler_3d.default: 2, aten.grid_sampler_3d_backward.default: 3}
+BILINEAR, BICUBIC = 0, 2
 
 
 def _layout(input: FakeTensor, weight: FakeTensor) -> torch.memory_format:
@@ -23,8 +28,17 @@ def _layout(input: FakeTensor, weight: FakeTensor) -> torch.memory_format:
     return suggest_memory_format(weight) if layout == torch.contiguous_format else layout
 
 
+def _sampled(fake_mode: FakeTensorMode, func: Any, *args: Any, **kwargs: Any) -> Any:
+    """What a sampler of volumes gives has the same shape by whatever interpolation."""
+    at = SAMPLERS[func]
+    if args[0].fake_device.type != "rustorch" or args[at] != BICUBIC:
+        return NotImplemented
+    with fake_mode:
+        return func(*args[:at], BILINEAR, *args[at + 1 :], **kwargs)
+
+
 def register() -> None:
-    """Lets convolutions on the device be traced with the strides that they give, once."""
+    """Lets the device's convolutions be traced with the strides that they give, and its samplers at all, once."""
     theirs = fake_impls.op_implementations_dict[aten.convolution.default]
     if theirs.__module__ == __name__:
         return
@@ -46,3 +60,4 @@ def register() -> None:
 
     for op in CONVOLUTIONS:
         fake_impls.op_implementations_dict[op] = convolution
+    fake_impls.op_implementations_dict.update(dict.fromkeys(SAMPLERS, _sampled))

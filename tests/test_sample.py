@@ -130,3 +130,18 @@ def test_shuffles():
     check(lambda x: F.pixel_shuffle(x, 1), numbers(3, 2, 2))
     check_error(lambda x: F.pixel_shuffle(x, 3), numbers(1, 8, 2, 2))
     check_error(lambda x: F.channel_shuffle(x, 3), numbers(1, 8, 2, 2))
+
+
+@pytest.mark.usefixtures("fresh_dynamo")
+def test_bicubic_volumes_are_compiled():
+    """PyTorch's shape functions know them of its own devices alone."""
+    volume, grid = numbers(1, 2, 4, 4, 4), numbers(1, 3, 3, 3, 3)
+
+    def gradients(device, compiler):
+        leaves = [tensor.to(device).requires_grad_() for tensor in (volume, grid)]
+        result = compiler(lambda x, g: F.grid_sample(x, g, mode="bicubic", align_corners=False) * 2)(*leaves)
+        return [result, *torch.autograd.grad(result.square().sum(), leaves)]
+
+    compiled = gradients("rustorch", lambda function: torch.compile(function, backend="rust_backend"))
+    for mine, theirs in zip(compiled, gradients("cpu", lambda function: function), strict=True):
+        torch.testing.assert_close(mine.cpu(), theirs, rtol=1e-4, atol=1e-4)
