@@ -10,7 +10,8 @@ export MAX_JOBS ?= 2
 export CARGO_BUILD_JOBS ?= $(MAX_JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check nightly fuzz fuzz-calls readable limits distributed parity conformance bench build dev wheel clean
+.PHONY: help demo test check nightly fuzz fuzz-calls readable limits distributed databases torchcts upstream suites \
+	parity conformance bench build dev wheel clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -45,8 +46,8 @@ parity: build
 conformance: build
 	PYTHONPATH=tests $(BIN)/python -m conformance.run --write docs/ops.md
 
-## make nightly   what takes longer: fuzz, fuzz-calls, readable, limits, distributed, conformance
-nightly: fuzz fuzz-calls readable limits distributed conformance
+## make nightly   what takes longer: fuzz, fuzz-calls, readable, limits, distributed, conformance, suites
+nightly: fuzz fuzz-calls readable limits distributed conformance suites
 
 ## make fuzz      random programs, eager and compiled, against CPU eager; PROGRAMS says how many, SEED which
 PROGRAMS ?= 3000
@@ -66,6 +67,17 @@ limits: build
 distributed: build
 	$(BIN)/python -m pip install -q accelerate
 	DISTRIBUTED_TESTS=all $(BIN)/python -m pytest tests/test_batch_norm_parts.py tests/test_distributed*.py tests/test_elastic.py
+
+## make suites    databases, torchcts and, with PYTORCH_TESTS=folder, upstream; writes docs/conformance.md
+suites: build
+	PYTHONPATH=tests $(BIN)/python -m suites.run --write docs/conformance.md
+
+## make databases  PyTorch's databases: second derivatives, forward mode, fake tensors, views, state_dict
+## make torchcts   the tests of TorchCTS that people wrote, installed from the package index into build/
+## make upstream   PyTorch's own tests for devices: PYTORCH_TESTS names the test folder of a checkout at torch's tag
+export PYTORCH_TESTS ?=
+databases torchcts upstream: build
+	PYTHONPATH=tests $(BIN)/python -m suites.run $@
 
 ## make fuzz-calls   every kernel called with arguments that no one would think of: nothing may die or hang
 fuzz-calls: build

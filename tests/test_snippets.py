@@ -84,7 +84,7 @@ def help_of(module_or_file: str, subcommand: str = "") -> str:
     """What `--help` says. The project's own programs run in this process, which has torch already."""
     arguments = [module_or_file, *filter(None, [subcommand]), "--help"]
     if not is_own(module_or_file) and not module_or_file.endswith(".py"):
-        done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
     said = io.StringIO()
@@ -118,7 +118,7 @@ def python_faults(words: list[str], options: list[str]) -> list[str]:
 
 def make_faults(words: list[str]) -> list[str]:
     makefile = (ROOT / "Makefile").read_text()
-    targets = re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)
+    targets = " ".join(re.findall(r"^([a-z -]+):", makefile, re.MULTILINE)).split()
     variables = re.findall(r"^(?:export )?(\w+) \?=", makefile, re.MULTILINE)
     names = {word.partition("=")[0]: variables if "=" in word else targets for word in words}
     return [f"the Makefile has no {name}" for name, known in names.items() if name not in known]
