@@ -21,7 +21,7 @@ def test_surprises_are_failures_that_are_not_listed_and_listed_ones_that_are_non
         "f.py::left_out": ("skipped", "needs two devices"),
         "f.py::fine": ("passed", ""),
     }
-    expected = [Expected("s", "A reason.", ("f.py::known", "f.py::mended", "f.py::gone"))]
+    expected = [Expected("s", "A reason.", ("f.py::known", "f.py::mended", "f.py::gone", "f.py::as_*"))]
     summary = summarise("s", cases, expected, on_cpu=["f.py::as_there"])
     assert summary.surprises == [
         "f.py::mended passed, and is expected to fail: A reason.",

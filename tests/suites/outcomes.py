@@ -81,11 +81,12 @@ def summarise(
     summary = Summary(suite)
     met: Counter[str] = Counter()
     for case, (outcome, message) in cases.items():
+        covering = [entry for entry in expected if entry.covers(case)]
+        met.update(pattern for entry in covering for pattern in entry.cases if covers(pattern, case))
         if outcome in FAILURES and case in on_cpu:
             summary.outcomes["expected"] += 1
             summary.reasons[AS_THE_CPU] += 1
             continue
-        covering = [entry for entry in expected if entry.covers(case)]
         if outcome in FAILURES and covering:
             summary.outcomes["expected"] += 1
             summary.reasons[covering[0].reason] += 1
@@ -95,7 +96,6 @@ def summarise(
             summary.surprises.append(f"{case} {outcome}: {' '.join(message.split())[:200]}")
         if outcome == "passed" and covering:
             summary.surprises.append(f"{case} passed, and is expected to fail: {covering[0].reason}")
-        met.update(pattern for entry in covering for pattern in entry.cases if covers(pattern, case))
     unmet = [pattern for entry in expected for pattern in entry.cases if pattern not in met]
     summary.surprises += [f"no case of {suite} is called {pattern}" for pattern in unmet]
     return summary
