@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import repeat
 
 import torch
+from torch.utils._pytree import tree_flatten
 
 Arm = Callable[[], object]
 
@@ -102,11 +103,24 @@ def fallback_counts() -> dict[str, int]:
 
 
 def compare(peer: object, result: object, tolerance: float) -> None:
-    if not isinstance(peer, torch.Tensor) or not isinstance(result, torch.Tensor):
-        return
+    """Raises `Differs` where an arm's result, tensors or lists of them, is not the peer's.
+
+    A case whose arms give nothing to compare says so by a tolerance of None.
+    """
+    expected, structure = tree_flatten(peer)
+    actual, given = tree_flatten(result)
+    if given != structure:
+        raise Differs(f"gives {given}, not {structure}")
+    for theirs, mine in zip(expected, actual, strict=True):
+        if not isinstance(theirs, torch.Tensor) or not isinstance(mine, torch.Tensor):
+            raise Differs(f"gives {type(mine).__name__} where the peer gives {type(theirs).__name__}: not comparable")
+        _compare_tensors(theirs, mine, tolerance)
+
+
+def _compare_tensors(peer: torch.Tensor, result: torch.Tensor, tolerance: float) -> None:
+    if peer.shape != result.shape or peer.dtype != result.dtype:
+        raise Differs(f"{result.dtype} of shape {tuple(result.shape)}, not {peer.dtype} of shape {tuple(peer.shape)}")
     expected, actual = peer.detach().cpu().double(), result.detach().cpu().double()
-    if expected.shape != actual.shape:
-        raise Differs(f"shape {tuple(actual.shape)}, not {tuple(expected.shape)}")
     if expected.numel() == 0:
         return
     difference = ((actual - expected).abs().max() / expected.abs().max().clamp(min=1)).item()

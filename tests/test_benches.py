@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from benches import checkpoint, memory, plot, render, run
-from benches.harness import QUICK, Case, Result, compare, measure
+from benches.harness import QUICK, Case, Differs, Result, compare, measure
 
 
-def case(**arms) -> Case:
-    return Case("bench", "case", arms)
+def case(tolerance: float | None = 1e-3, **arms) -> Case:
+    return Case("bench", "case", arms, tolerance)
 
 
 def test_ratios_are_the_peers_time_over_the_arms():
-    peer, fast = measure(case(cpu=lambda: time.sleep(4e-3), fast=lambda: time.sleep(1e-3)), 1, QUICK)
+    peer, fast = measure(case(None, cpu=lambda: time.sleep(4e-3), fast=lambda: time.sleep(1e-3)), 1, QUICK)
     assert (peer.arm, peer.ratio_best, peer.ratio_median) == ("cpu", 1.0, 1.0)
     assert (fast.arm, fast.peer, fast.threads) == ("fast", "cpu", 1)
     assert fast.best_us <= fast.median_us
@@ -44,20 +44,31 @@ def test_an_arm_that_fails_or_differs_has_no_time():
 
 
 @pytest.mark.parametrize(
-    ("result", "same"),
+    ("result", "complaint"),
     [
-        (torch.ones(3), True),
-        (torch.ones(3) + 1e-6, True),
-        (torch.full((3,), float("nan")), False),
-        (torch.ones(4), False),
+        (torch.ones(3), None),
+        (torch.ones(3) + 1e-6, None),
+        (torch.full((3,), float("nan")), "differs"),
+        (torch.ones(4), "shape"),
+        (torch.ones(3).double(), "float64"),
+        (None, "NoneType"),
+        ([torch.ones(3)], "gives"),
     ],
 )
-def test_results_are_compared(result, same):
-    if same:
+def test_results_are_compared(result, complaint):
+    if complaint is None:
         compare(torch.ones(3), result, 1e-3)
+        compare([torch.ones(3), torch.ones(2)], [result, torch.ones(2)], 1e-3)
     else:
-        with pytest.raises(Exception, match=r"differs|shape"):
+        with pytest.raises(Differs, match=complaint):
             compare(torch.ones(3), result, 1e-3)
+        with pytest.raises(Differs):
+            compare([torch.ones(2), torch.ones(3)], [torch.ones(2), result], 1e-3)
+
+
+def test_what_cannot_be_compared_is_no_agreement():
+    with pytest.raises(Differs, match="not comparable"):
+        compare(None, None, 1e-3)
 
 
 def test_the_page_keeps_what_is_outside_the_marks(tmp_path):
