@@ -133,7 +133,9 @@ Tensor ldexp(const Tensor& self, const Tensor& other) {
   if (!is_native(self.scalar_type()) || !is_native(other.scalar_type())) {
     return call_fallback<at::_ops::ldexp_Tensor>(self, other);
   }
-  TORCH_CHECK_NOT_IMPLEMENTED(other.scalar_type() != at::kBool, "\"ldexp_cpu_exp\" not implemented for 'Bool'");
+  // The CPU's kernel for floats takes integers only; others it multiplies by a power.
+  TORCH_CHECK_NOT_IMPLEMENTED(other.scalar_type() != at::kBool || !self.is_floating_point(),
+                              "\"ldexp_cpu_exp\" not implemented for 'Bool'");
   auto dtype = at::native::result_type(self, other);
   if (!at::isFloatingType(dtype)) {
     dtype = c10::typeMetaToScalarType(c10::get_default_dtype());
@@ -169,7 +171,12 @@ Tensor& ldexp_out(const Tensor& self, const Tensor& other, Tensor& out) {
                                       : call_fallback<at::_ops::ldexp_out>(self, other, out);
 }
 
-Tensor& ldexp_in_place(Tensor& self, const Tensor& other) { return rustorch::ldexp_out(self, other, self); }
+Tensor& ldexp_in_place(Tensor& self, const Tensor& other) {
+  const auto shape = at::infer_size_dimvector(self.sizes(), other.sizes());
+  TORCH_CHECK(shape == self.sizes(), "output with shape ", self.sizes(), " doesn't match the broadcast shape ",
+              at::IntArrayRef(shape));
+  return rustorch::ldexp_out(self, other, self);
+}
 
 // The real and the imaginary part of a complex result.
 std::array<Tensor, 2> parts(Tensor& out, const Tensor& a, const Tensor& b, const char* name) {
