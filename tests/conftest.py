@@ -15,9 +15,15 @@ import torch
 # zeros: `make nightly` runs the tests so, as users have it.
 os.environ.setdefault("RUSTORCH_STAND_INS", "unreadable")
 
+import slices
+
 import rustorch_device  # noqa: F401  loads the device, whatever RUSTORCH_AUTOLOAD says
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_report_header() -> str:
+    return slices.header()
 
 
 def pytest_configure(config: pytest.Config) -> None:

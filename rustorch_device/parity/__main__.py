@@ -19,7 +19,7 @@ import torch
 import rustorch_device  # noqa: F401  loads the device, whatever RUSTORCH_AUTOLOAD says
 from rustorch_device.parity import hotspots
 from rustorch_device.parity.models import SUITE, Case, from_path
-from rustorch_device.parity.run import ARMS, TOLERANCE, Comparison, Tolerance, compare, reference
+from rustorch_device.parity.run import ARMS, FACTOR, TOLERANCE, Comparison, Tolerance, compare, reference
 
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in TOLERANCE}
 
@@ -42,6 +42,7 @@ def arguments() -> argparse.Namespace:
         "rtol": "relative tolerance, instead of the dtype's",
         "atol": "absolute tolerance, instead of the dtype's",
         "norm": "tolerance of gradients and trained parameters, by their norm",
+        "corner": "the same for models whose gradients jump, as at a ReLU's corner",
     }
     for name, meaning in limits.items():
         parser.add_argument(
@@ -78,7 +79,7 @@ def print_row(cells: list[str], widths: list[int]) -> None:
 def tolerance_of(name: str, options: argparse.Namespace) -> Tolerance:
     """The dtype's tolerance, with what the command line says of it."""
     tolerance = TOLERANCE[DTYPES[name]]
-    for limit in ("rtol", "atol", "norm"):
+    for limit in ("rtol", "atol", "norm", "corner"):
         for dtype, value in getattr(options, limit):
             if dtype in (None, name):
                 tolerance = replace(tolerance, **{limit: value})
@@ -91,7 +92,7 @@ def compare_models(name: str, options: argparse.Namespace) -> tuple[dict[str, An
     names = options.models or ([] if options.module else list(SUITE))
     widths = [16, *(16 for _ in ["nodes", *options.arms]), 8]
     limits = ", ".join(f"{limit} {value:g}" for limit, value in asdict(tolerance).items())
-    print(f"Largest error in units of the tolerance ({limits}), {name}")
+    print(f"Largest error in units of what is allowed ({limits}, and {FACTOR:g} times the CPU's own error), {name}")
     print_row(["model", "nodes", *options.arms, "seconds"], widths)
     report: dict[str, Any] = {**asdict(tolerance), "models": {}}
     notes: list[str] = []
@@ -127,7 +128,7 @@ def remarks(where: str, comparison: Comparison) -> list[str]:
     if comparison.error:
         lines.append(f"{where}: {comparison.error}")
     elif not comparison.agrees:
-        lines.append(f"{where}: {comparison.where} differs by {comparison.worst:.2g} tolerances")
+        lines.append(f"{where}: {comparison.where} differs by {comparison.worst:.2g} times what is allowed")
     if comparison.graph_breaks:
         lines.append(f"{where}: {comparison.graph_breaks} graph breaks")
     lines += [f"{where}: {target} ran outside of Rust: {reason}" for target, reason in comparison.outside.items()]
