@@ -38,16 +38,21 @@ check: $(READY)
 	$(BIN)/python tests/arrows.py
 	$(BIN)/python tests/file_sizes.py
 
-## make parity   models on rustorch, eager and compiled, against eager PyTorch on the CPU
+## make parity   models on rustorch, eager and compiled, against eager PyTorch on the CPU; DTYPES says in which
+DTYPES ?= float32
 parity: build
-	$(BIN)/python -m rustorch_device.parity
+	$(BIN)/python -m rustorch_device.parity --dtype $(DTYPES)
 
-## make conformance   PyTorch's databases of ops, all of them; goes on where it was stopped; writes docs/ops.md
+## make conformance   PyTorch's databases of ops, all of them, beside tests/golden and docs/ops.md, which ACCEPT=--accept
+##                    writes anew; goes on where it was stopped
+ACCEPT ?=
 conformance: build
-	PYTHONPATH=tests $(BIN)/python -m conformance.run --write docs/ops.md
+	PYTHONPATH=tests $(BIN)/python -m conformance.run $(ACCEPT)
 
-## make nightly   what takes longer: fuzz, fuzz-calls, readable, limits, distributed, conformance, suites
-nightly: fuzz fuzz-calls readable limits distributed conformance suites
+## make nightly   what takes longer: fuzz, fuzz-calls, readable, limits, distributed, conformance, suites, and parity
+##                in every dtype
+nightly: DTYPES := float32 float64 float16 bfloat16
+nightly: fuzz fuzz-calls readable limits distributed conformance suites parity
 
 ## make fuzz      random programs, eager and compiled, against CPU eager; PROGRAMS says how many, SEED which
 PROGRAMS ?= 3000

@@ -1,15 +1,17 @@
 """What is asked of an op of `op_db` or of a foreach database, in one dtype. A check raises where rustorch differs."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.testing._internal.common_utils import noncontiguous_like
 from torch.utils._pytree import tree_flatten, tree_map
 
-from conformance.compare import Different, Outcome, assert_same, assert_same_outcome, compare, tolerance
+from conformance.compare import Different, Outcome, assert_same, assert_same_outcome, compare
 from conformance.inputs import DEVICE, DTYPES, Mover, evenly, expect_dense
 from conformance.places import elements_of, gradients_of
+from conformance.precision import PLAIN, precision_of
 from conformance.seeds import differentiable, seeds_like
 from conformance.strides import compare_strides
 
@@ -47,7 +49,7 @@ def has_values(op: Any) -> bool:
 def forward(op: Any, dtype: torch.dtype, limit: int) -> None:
     """The samples as they are."""
     for sample in samples(op, dtype, limit):
-        compare(caller(op), arguments_of(sample), values=has_values(op))
+        compare(caller(op), arguments_of(sample), values=has_values(op), precision=precision_of(op))
 
 
 def _expanded(tensor: torch.Tensor) -> torch.Tensor:
@@ -106,7 +108,7 @@ def layouts(op: Any, dtype: torch.dtype, limit: int) -> None:
 
             changed = tree_map(changed_of, arguments)
             try:
-                compare(caller(op), changed, values=has_values(op))
+                compare(caller(op), changed, values=has_values(op), precision=precision_of(op))
             except AssertionError as error:
                 # Some CPU kernels read an expanded input as if it were dense.
                 if name == "expanded" and _does_as_dense(op, changed):
@@ -133,9 +135,9 @@ def in_place(op: Any, dtype: torch.dtype, limit: int) -> None:
 
     for sample in samples(op, dtype, limit):
         arguments = arguments_of(sample)
-        compare(call, arguments)
+        compare(call, arguments, precision=precision_of(op))
         if isinstance(arguments[0], torch.Tensor):
-            compare(call, (noncontiguous_like(arguments[0]), *arguments[1:]))
+            compare(call, (noncontiguous_like(arguments[0]), *arguments[1:]), precision=precision_of(op))
 
 
 def _outputs_like(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
@@ -169,7 +171,8 @@ def out(op: Any, dtype: torch.dtype, limit: int) -> None:
         if not tensors or not all(isinstance(item, torch.Tensor) for item in tensors):
             continue
         # A result is as exact as its own dtype, whatever it is written to.
-        precision = max(tolerance(item.dtype) for item in tensors)
+        least = max(PLAIN.get(item.dtype, (0.0, 0.0)) for item in tensors)
+        precision = replace(precision_of(op), least=least)
         for name, change in OUTPUTS.items():
             both = (arguments, _outputs_like(plain.value, change))
             try:
@@ -234,15 +237,23 @@ def backward(op: Any, dtype: torch.dtype, limit: int) -> None:
     """Gradients as the CPU's."""
     for sample in samples(op, dtype, limit, requires_grad=True):
 
-        def gradients(arguments: Arguments, process: Callable[..., Any] = sample.output_process_fn_grad) -> Any:
-            results = differentiable(process(caller(op)(arguments)))
-            leaves = differentiable(arguments)
+        def results_of(arguments: Arguments, process: Callable[..., Any] = sample.output_process_fn_grad) -> Any:
+            return differentiable(process(caller(op)(arguments)))
+
+        def gradients(given: Any, results_of: Callable[..., Any] = results_of) -> Any:
+            arguments, seeds = given
+            results, leaves = results_of(arguments), differentiable(arguments)
             if not results or not leaves:
                 return None
-            gradients = torch.autograd.grad(results, leaves, seeds_like(results), allow_unused=True)
+            gradients = torch.autograd.grad(results, leaves, seeds, allow_unused=True)
             return gradients_of(op, arguments, gradients)
 
-        compare(gradients, arguments_of(sample), values=has_values(op))
+        # Among the arguments, so that f64 starts from the seeds as the dtype has them.
+        arguments = arguments_of(sample)
+        results = Outcome.of(lambda arguments=arguments, results_of=results_of: results_of(Mover("cpu")(arguments)))
+        compare(
+            gradients, (arguments, seeds_like(results.value or [])), values=has_values(op), precision=precision_of(op)
+        )
 
 
 def finite_differences(op: Any, dtype: torch.dtype, limit: int) -> None:

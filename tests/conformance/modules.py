@@ -8,6 +8,7 @@ import torch
 
 from conformance.compare import compare
 from conformance.inputs import evenly
+from conformance.precision import precision_of
 from conformance.seeds import differentiable, seeds_like
 
 
@@ -44,7 +45,8 @@ def _step(arguments: Any) -> Any:
 
 def _check(info: Any, dtype: torch.dtype, limit: int, training: bool) -> None:
     for module, forward in evenly(list(_made(info, dtype, training)), limit):
-        compare(_step, (module, tuple(forward.args), dict(forward.kwargs), torch.device("cpu")))
+        arguments = (module, tuple(forward.args), dict(forward.kwargs), torch.device("cpu"))
+        compare(_step, arguments, precision=precision_of(info))
 
 
 def train(info: Any, dtype: torch.dtype, limit: int) -> None:

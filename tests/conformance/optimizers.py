@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from conformance.compare import Precision, compare, tolerance
+from conformance.compare import compare
 from conformance.inputs import Mover, NotDense
+from conformance.precision import PLAIN, Precision, Tolerance
 
 STEPS = 4
 FORMS = {"for_loop": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
@@ -55,7 +56,7 @@ def _steps(info: Any, settings: dict[str, Any], grouped: bool, arguments: Any) -
     return values, [] if info.step_requires_closure else [_numbers(optimizer.state[p]) for p in parameters]
 
 
-def _moved_by_rounding(call: Any, starts: list[torch.Tensor], gradients: Any) -> Precision:
+def _moved_by_rounding(call: Any, starts: list[torch.Tensor], gradients: Any) -> Tolerance:
     """Ten times how far the CPU's own numbers move, when the starts move by a unit in the last place."""
     nudged = [start * (1 + torch.finfo(start.dtype).eps) for start in starts]
     first, second = (call(Mover("cpu")((values, gradients)))[0] for values in (starts, nudged))
@@ -75,7 +76,7 @@ def _check(form: str, info: Any, dtype: torch.dtype, limit: int) -> None:
     starts = [draw(shape) for shape in shapes]
     gradients = [[draw(shape) for shape in shapes] for _ in range(STEPS)]
     # Muon turns gradients in bf16, whatever their dtype, and moves parameters by a thousandth of them.
-    precision = tolerance(torch.float32) if info.name == "Muon" else (0.0, 0.0)
+    least = PLAIN[torch.float32] if info.name == "Muon" else (0.0, 0.0)
     for sample in info.optim_inputs_func("cpu"):
         settings = {**sample.kwargs, **dict.fromkeys(set(info.supported_impls) & {"foreach", "fused"}, False)}
         settings.update(FORMS[form])
@@ -83,9 +84,9 @@ def _check(form: str, info: Any, dtype: torch.dtype, limit: int) -> None:
             call = partial(_steps, info, settings, grouped)
             if info.step_requires_closure:
                 # A line search multiplies what rounding changes.
-                precision = _moved_by_rounding(call, starts, gradients)
+                least = _moved_by_rounding(call, starts, gradients)
             # What moves by a thousandth, or runs away (maximize), has no number to compare.
-            compare(call, (starts, gradients), values=precision[0] < 0.01, precision=precision)
+            compare(call, (starts, gradients), values=least[0] < 0.01, precision=Precision(least=least))
 
 
 def applicable(info: Any) -> Iterator[tuple[str, frozenset[torch.dtype]]]:

@@ -2,7 +2,6 @@
 
 import fnmatch
 from collections import Counter
-from pathlib import Path
 
 from conformance.cases import DTYPES, Result
 from conformance.checks import CHECKS
@@ -115,14 +114,15 @@ def other_table(prefix: str, results: Results) -> list[str]:
     return lines
 
 
-def write_ops_page(path: Path, everything: Results) -> None:
+def ops_page(everything: Results) -> str:
+    """The text of docs/ops.md."""
     results = of_op_db(everything)
     columns = [short(name) for name in DTYPES]
     lines = [
         "# Ops",
         "",
         "PyTorch's databases of ops, foreach ops, modules and optimizers, run on rustorch and compared with the CPU.",
-        "`make conformance` writes this page.",
+        "`make conformance ACCEPT=--accept` writes this page, and every run of the suite compares with it.",
         "",
         "● native: every kernel that ran is Rust · ○ fallback: PyTorch's CPU kernel ran, over the same memory ·",
         "✗ not supported, or different from the CPU for a reason (`tests/conformance/expected_failures.toml`) ·",
@@ -158,4 +158,4 @@ def write_ops_page(path: Path, everything: Results) -> None:
         lines.append(f"| `{op}` | {' | '.join(marks_of_op)} | {mark(cases.get('backward float32'))} |")
     for prefix in OTHERS:
         lines += other_table(prefix, everything)
-    path.write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""`make conformance`: every case of the databases in two processes, then docs/ops.md.
+"""`make conformance`: every case of the databases in two processes, compared with what is known of it.
 
 Results are kept an op a file, so that a run that was stopped goes on where it was; surprises are tried
 again. All are made anew when the extension has been rebuilt, save with --keep.
@@ -11,12 +11,14 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from conformance import golden
 from conformance.cases import DTYPES, SAMPLES, Case, Result, cases, expected_failures, ops
 from conformance.pool import run_all
-from conformance.report import coverage, surprise, surprises, write_ops_page
+from conformance.report import coverage, ops_page, surprise, surprises
 from rustorch_device import _C
 
 ROOT = Path(__file__).parent.parent.parent
+PAGE = ROOT / "docs" / "ops.md"
 
 
 def arguments() -> argparse.Namespace:
@@ -28,9 +30,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--results", type=Path, default=ROOT / "build" / "conformance")
     parser.add_argument("--keep", action="store_true", help="results of another build count as done")
-    parser.add_argument("--write", type=Path, help="the page to write, docs/ops.md")
+    parser.add_argument(
+        "--accept", action="store_true", help="write tests/golden/not_native.toml and docs/ops.md as the results are"
+    )
     parser.add_argument("--coverage", type=Path, help="a list of what is not native, for those who write kernels")
-    return parser.parse_args()
+    wanted = parser.parse_args()
+    if wanted.accept and (wanted.ops != "*" or wanted.checks or wanted.dtypes or wanted.limit != SAMPLES):
+        parser.error("--accept takes the results of the whole suite")
+    return wanted
 
 
 class Store:
@@ -102,9 +109,12 @@ def main() -> int:
         results[name] = {case: known[case] for case in wanted_cases if case in known}
     if wanted.coverage:
         wanted.coverage.write_text(coverage(results))
-    if wanted.write:
-        write_ops_page(wanted.write, results)
-    wrong = surprises(results, expected_failures())
+    if wanted.accept:
+        golden.write(results)
+        PAGE.write_text(ops_page(golden.known_results()))
+    wrong = surprises(results, expected_failures()) + golden.moved(results)
+    if ops_page(golden.known_results()) != PAGE.read_text():
+        wrong.append("STALE docs/ops.md: conformance.run --accept writes it")
     print("\n".join(wrong) if wrong else "Every case went as expected.")
     return 1 if wrong else 0
 
