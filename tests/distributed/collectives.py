@@ -127,15 +127,15 @@ def _ring(device: str, dtype: torch.dtype) -> Any:
 def _in_flight(device: str, dtype: torch.dtype) -> Any:
     """Several at once, which are waited for in the order of their starts and the other way round."""
     tensors = [_given(device, dtype, size) for size in (3, 0, 5)]
-    parts = _each(device, dtype, 4)
+    parts, given = _each(device, dtype, 4), _given(device, dtype, 2)
     works = [dist.all_reduce(tensor, dist.ReduceOp.MAX, async_op=True) for tensor in tensors]
     works += [
         dist.all_gather(parts, _given(device, dtype, 4), async_op=True),
-        dist.broadcast(tensors[0], 0, async_op=True),
+        dist.broadcast(given, 0, async_op=True),
     ]
     for work in (*works[::2], *works[1::2][::-1]):
         work.wait()
-    return [*tensors, *parts]
+    return [*tensors, *parts, given]
 
 
 def _asynchronous_and_strided(device: str, dtype: torch.dtype) -> Any:
