@@ -196,3 +196,25 @@ def test_functions_near_the_ends_of_their_domains(dtype):
         # -2 zeta(3, x), close to a pole.
         close = torch.polygamma(2, torch.tensor([-1e-5, -1e-8], dtype=dtype, device="rustorch")).cpu()
         torch.testing.assert_close(close, torch.tensor([2e15, 2e24], dtype=dtype), rtol=1e-13, atol=0)
+
+
+BINARY = {
+    function.__name__: function
+    for function in (
+        *(torch.maximum, torch.minimum, torch.fmax, torch.fmin),
+        *(torch.add, torch.sub, torch.mul, torch.div, torch.copysign),
+    )
+}
+SPECIAL = [NAN, INFINITY, -INFINITY, 0.0, -0.0, 1.0, -1.5]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_functions_of_two_are_the_cpus_at_every_pair_of_special_values(dtype):
+    pairs = torch.tensor(SPECIAL, dtype=dtype)
+    a, b = (side.flatten().contiguous() for side in torch.meshgrid(pairs, pairs, indexing="ij"))
+    for name, function in BINARY.items():
+        expected, actual = function(a, b), function(a.to("rustorch"), b.to("rustorch")).cpu()
+        torch.testing.assert_close(actual, expected, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}")
+        if not name.startswith(("max", "min", "fm")):  # Which of two zeros is the larger is not defined.
+            same = (actual.signbit() == expected.signbit()) | expected.isnan()
+            assert same.all(), (name, a[~same], b[~same])
