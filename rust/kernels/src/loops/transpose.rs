@@ -96,8 +96,9 @@ impl<T: Copy> Vectorised for Band<T> {
                     let square: [[T; SIDE]; SIDE] = std::array::from_fn(|column| {
                         from.wrapping_offset(column as isize * from_stride).cast::<[T; SIDE]>().read_unaligned()
                     });
-                    for row in 0..SIDE {
-                        let line: [T; SIDE] = std::array::from_fn(|column| square[column][row]);
+                    let lines: [[T; SIDE]; SIDE] =
+                        std::array::from_fn(|row| std::array::from_fn(|column| square[column][row]));
+                    for (row, line) in lines.into_iter().enumerate() {
                         let to = to.wrapping_offset(row as isize * to_stride).wrapping_add(done);
                         to.cast::<[T; SIDE]>().write_unaligned(line);
                     }
