@@ -11,7 +11,7 @@ export CARGO_BUILD_JOBS ?= $(MAX_JOBS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check nightly fuzz fuzz-calls readable limits distributed databases torchcts upstream suites \
-	parity conformance bench build dev wheel clean
+	parity conformance bench bench-avx2 build dev wheel clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -91,6 +91,11 @@ fuzz-calls: build
 ## make bench   measure against the CPU, and rewrite the tables of docs/performance.md
 bench: build
 	$(BIN)/python -m benches.run --write docs/performance.md
+
+## make bench-avx2   the same with AVX-512 masked on both sides, as on most desktops, with one thread; kept in benches/results
+bench-avx2: build
+	RUSTORCH_ISA=avx2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+		$(BIN)/python -m benches.run --only gemm conv pointwise suite --threads 1 --keep
 
 ## make build   make .venv, install what is needed, build; after an edit: build what it touched
 build: $(READY)

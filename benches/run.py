@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from . import compile, conv, fusion, gemm, overhead, plot, pointwise, render, suite, training
+from . import compile, conv, fusion, gemm, overhead, plot, pointwise, records, render, suite, training
 from .harness import QUICK, Effort, Result, measure
 
 BENCHES = {
@@ -35,6 +35,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
         "--inductor", action="store_true", help=f"Inductor as another arm of {', '.join(WITH_INDUCTOR)}"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every result there")
+    parser.add_argument("--keep", action="store_true", help="write them to benches/results/PROCESSOR/DATE.json as well")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="rewrite the tables of this page")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the suite's results, for example as .svg")
     return parser.parse_args(given)
@@ -84,6 +85,8 @@ def main(given: list[str] | None = None) -> int:
         print(line)
     if options.json:
         options.json.write_text(json.dumps([result.to_dict() for result in results], indent=1))
+    if options.keep:
+        print(f"kept in {records.Record.of(results).save()}")
     if options.write:
         from rustorch_device import _C
 

@@ -6,7 +6,8 @@ import time
 import pytest
 import torch
 
-from benches import checkpoint, memory, plot, render, run
+from benches import checkpoint, memory, plot, records, render, run
+from benches import compare as comparing
 from benches.harness import QUICK, Case, Differs, Result, compare, measure
 
 
@@ -150,3 +151,41 @@ def test_the_checkpoint_bench_runs(tmp_path, capsys):
     assert checkpoint.main(["--mib=1", "--samples=2", f"--folder={tmp_path}"]) == 0
     assert "| write 1 MiB and flush |" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def record(processor: str = "GenuineIntel-6-207-avx512", **ratios: float) -> records.Record:
+    results = [Result("gemm", case, 1, "rustorch", "cpu", 1.0, 1.0, value, value, 9) for case, value in ratios.items()]
+    return records.Record(processor, 2, "abc", "2026-12-01", torch.__version__, "3.11", results)
+
+
+def test_records_are_kept_by_processor(tmp_path):
+    path = record(mm=1.5).save(tmp_path)
+    assert path == tmp_path / "GenuineIntel-6-207-avx512" / "2026-12-01.json"
+    assert records.Record.load(path) == record(mm=1.5)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"is not a record of benches\.run --keep"):
+        records.Record.load(path)
+
+
+def test_a_processor_is_named_by_what_tells_generations_apart():
+    text = "vendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n\nprocessor : 1"
+    assert records.processor(text).startswith("AuthenticAMD-25-17-")
+    assert records.processor("").startswith("unknown-unknown-unknown-")
+
+
+def test_rows_that_became_slower_are_named(tmp_path, capsys):
+    old = record(same=1.0, slow=2.0, fast=1.0, noisy=1.0, lost=1.0).save(tmp_path / "old")
+    new = record(same=1.0, slow=1.5, fast=1.2, noisy=0.98, new=1.0).save(tmp_path / "new")
+    assert comparing.main([str(old), str(new)]) == 1
+    printed = capsys.readouterr().out
+    assert "slower: gemm: slow, rustorch, 1 threads: 0.75 times as fast" in printed
+    assert "faster: gemm: fast" in printed and "lost: gemm: lost" in printed
+    assert "noisy" not in printed and "same" not in printed
+    assert comparing.main([str(old), str(old)]) == 0
+
+
+def test_records_of_two_processors_are_not_compared(tmp_path, capsys):
+    old, new = record(mm=1.0).save(tmp_path / "old"), record("AuthenticAMD-25-17-avx2", mm=1.0).save(tmp_path / "new")
+    with pytest.raises(SystemExit):
+        comparing.main([str(old), str(new)])
+    assert "the records are of two processors" in capsys.readouterr().err

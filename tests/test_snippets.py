@@ -118,7 +118,7 @@ def python_faults(words: list[str], options: list[str]) -> list[str]:
 
 def make_faults(words: list[str]) -> list[str]:
     makefile = (ROOT / "Makefile").read_text()
-    targets = " ".join(re.findall(r"^([a-z -]+):", makefile, re.MULTILINE)).split()
+    targets = " ".join(re.findall(r"^([a-z0-9 -]+):", makefile, re.MULTILINE)).split()
     variables = re.findall(r"^(?:export )?(\w+) \?=", makefile, re.MULTILINE)
     names = {word.partition("=")[0]: variables if "=" in word else targets for word in words}
     return [f"the Makefile has no {name}" for name, known in names.items() if name not in known]
