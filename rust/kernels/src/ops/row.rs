@@ -232,8 +232,9 @@ impl Block {
     }
 }
 
-/// Elements of a group of [`Apply::run`], and of the smaller ones after the last.
-const WIDE: usize = 64;
+/// Elements of a group of [`Apply::run`], and of the smaller ones after the last. With its checks on, the code of a
+/// large group would take the compiler minutes.
+const WIDE: usize = if cfg!(debug_assertions) { NARROW } else { 64 };
 const NARROW: usize = 8;
 
 /// Declares the ops; the grammar is described at the head of `table.rs`.
