@@ -62,7 +62,7 @@ fuzz: build
 
 ## make readable  the tests with a capture's stand-ins as users have them: who reads one gets zeros
 readable: build
-	RUSTORCH_STAND_INS=readable $(BIN)/python -m pytest
+	RUSTORCH_STAND_INS=readable RUSTORCH_RANDOM_GRAPHS=2000 $(BIN)/python -m pytest
 
 ## make limits    every op of PyTorch's database where memory is short: it refuses or does, and ends no process
 limits: build

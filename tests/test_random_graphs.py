@@ -193,7 +193,7 @@ def assert_near(actual: torch.Tensor, expected: torch.Tensor, exact: torch.Tenso
 
 @pytest.mark.filterwarnings("ignore")
 @settings(
-    max_examples=int(os.environ.get("RUSTORCH_RANDOM_GRAPHS", "2000")),
+    max_examples=int(os.environ.get("RUSTORCH_RANDOM_GRAPHS", "300")),
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
