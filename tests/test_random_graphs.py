@@ -5,7 +5,7 @@ A case is a list of small instructions over a pool of tensors that starts with t
 takes its operands from the pool by number and adds its result. Writes to inputs and to views of
 them are part of the result.
 
-`RUSTORCH_RANDOM_GRAPHS` says how many cases; 2,000 if it does not.
+`RUSTORCH_RANDOM_GRAPHS` says how many cases; 300 if it does not, 2,000 at night.
 """
 
 import os
