@@ -15,13 +15,18 @@ from .harness import Result
 FOLDER = Path(__file__).parent / "results"
 
 
-def processor(cpuinfo: str | None = None) -> str:
+def cpuinfo(text: str | None = None) -> dict[str, str]:
+    """What the system says of its first processor."""
+    text = Path("/proc/cpuinfo").read_text() if text is None else text
+    fields = (line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
+    return {name.strip(): value.strip() for name, value in fields}
+
+
+def processor(text: str | None = None) -> str:
     """Vendor, family, model and SIMD level: names such as "AMD EPYC" stand for several generations."""
     from rustorch_device import _C
 
-    text = Path("/proc/cpuinfo").read_text() if cpuinfo is None else cpuinfo
-    fields = dict(line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
-    known = {name.strip(): value.strip() for name, value in fields.items()}
+    known = cpuinfo(text)
     return "-".join([*(known.get(name, "unknown") for name in ("vendor_id", "cpu family", "model")), _C.simd_level()])
 
 

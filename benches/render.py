@@ -9,17 +9,16 @@ from pathlib import Path
 import torch
 
 from .harness import Result
+from .records import cpuinfo
 
 BEGIN, END = "<!-- begin results -->", "<!-- end results -->"
 
 
 def machine() -> str:
-    model = "unknown processor"
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
+        model = cpuinfo().get("model name", "unknown processor")
+    except OSError:
+        model = "unknown processor"
     return f"{model}, {os.cpu_count()} cores"
 
 

@@ -1,5 +1,6 @@
 //! The one thread pool: spins briefly, then parks; survives `fork`; never decides a result.
-//! Launches between a host's own parallel work run on its workers instead ([`host`]). Workers treat denormal numbers as the launching thread does (`torch.set_flush_denormal`).
+//! Launches between a host's own parallel work run on its workers instead ([`host`]). Workers treat
+//! denormal numbers as the launching thread does (`torch.set_flush_denormal`).
 //!
 //! Work is cut into tasks by its size alone, so results do not depend on the thread count. A task
 //! that panics makes [`parallel`] panic on the calling thread, after the other tasks have ended.
