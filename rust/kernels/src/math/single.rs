@@ -8,10 +8,14 @@ mod wide;
 
 pub use wide::{FAR, atan, atanh, cos, exp_m1, exp2, ln_1p, log2, log10, pow, sin, tan};
 
-/// Adding it rounds to a whole number, which is then in the low bits.
-pub const ROUND: f32 = 12_582_912.0;
+/// Adding it rounds to a whole number, which is then in the low bits, with the bias of two exponents.
+pub const ROUND: f32 = 12_582_912.0 + 254.0;
+/// Of few bits: its product with an exponent is exact.
 pub const LN_2_HIGH: f32 = 0.693_145_75;
 pub const LN_2_LOW: f32 = 1.428_606_8e-6;
+/// The nearest to `ln(2)`, and what it lacks.
+pub const LN_2: f32 = std::f32::consts::LN_2;
+pub const LN_2_REST: f32 = -1.904_654_3e-9;
 /// Beyond these, `exp` is infinite or zero.
 pub const EXP_BOUNDS: [f32; 2] = [-104.5, 89.0];
 /// `(exp(r) - 1 - r) / r^2`
@@ -33,18 +37,9 @@ pub const LN_TAIL: [f32; 9] = [
     0.069_155_395,
 ];
 /// Up to the first, `tanh` is a polynomial; past the second it is one.
-pub const TANH_BOUNDS: [f32; 2] = [0.93, 10.0];
+pub const TANH_BOUNDS: [f32; 2] = [0.6, 10.0];
 /// `(tanh(r) / r - 1) / r^2`, over `r^2`
-pub const TANH_TAIL: [f32; 8] = [
-    -0.333_333_28,
-    0.133_332_1,
-    -0.053_953_93,
-    0.021_788_118,
-    -0.008_602_502,
-    0.003_087_453,
-    -0.000_846_645_4,
-    0.000_122_858_33,
-];
+pub const TANH_TAIL: [f32; 5] = [-0.333_333_3, 0.133_329_15, -0.053_873_95, 0.021_110_96, -0.006_269_119_7];
 /// Up to the first, `erf` is a polynomial; past the second it is one.
 pub const ERF_BOUNDS: [f32; 2] = [0.925, 4.0];
 /// `erf(r) / r - 1`, over `r^2`
@@ -64,24 +59,34 @@ fn polynomial<const COUNT: usize>(x: f32, coefficients: [f32; COUNT]) -> f32 {
     sum
 }
 
-/// `2^exponent` for normal results.
-#[inline(always)]
-fn power_of_two(exponent: i32) -> f32 {
-    f32::from_bits((exponent.wrapping_add(127) as u32) << 23)
+/// `exp(x) = value * 2^exponent`, for `|x|` below some thousands.
+struct Parts {
+    value: f32,
+    /// The exponent and twice its bias, in the low bits.
+    bits: u32,
 }
 
-/// `exp(x) = value * 2^exponent`, for `|x|` below some thousands.
-#[inline(always)]
-fn exp_parts(x: f32) -> (f32, i32) {
-    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
-    let whole = shifted - ROUND;
-    // The high part is exact; what is small is added to it once, so that little is lost before the last rounding.
-    let high = whole.mul_add(-LN_2_HIGH, x);
-    let low = whole * -LN_2_LOW;
-    let rest = high + low;
-    let tail = polynomial(rest, EXP_TAIL);
-    let value = (rest * rest).mul_add(tail, low) + high + 1.0;
-    (value, (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32))
+impl Parts {
+    #[inline(always)]
+    fn of(x: f32) -> Parts {
+        let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+        let whole = shifted - ROUND;
+        // Exact: a multiple of the smaller operand's last place, and below one half.
+        let high = whole.mul_add(-LN_2, x);
+        let low = whole * -LN_2_REST;
+        let rest = high + low;
+        let tail = polynomial(rest, EXP_TAIL);
+        // What the sum of the largest two loses goes with what is small, which is added to it once.
+        let one = 1.0 + high;
+        let lost = (1.0 - one) + high + low;
+        Parts { value: one + (rest * rest).mul_add(tail, lost), bits: shifted.to_bits() }
+    }
+
+    /// `2^(exponent + more)`, of a normal result.
+    #[inline(always)]
+    fn power(&self, more: i32) -> f32 {
+        f32::from_bits((self.bits << 23).wrapping_add_signed((more - 127) << 23))
+    }
 }
 
 #[inline(always)]
@@ -90,10 +95,10 @@ pub fn exp(x: f32) -> f32 {
     // NaN passes.
     let x = if x > high { high } else { x };
     let x = if x < low { low } else { x };
-    let (value, exponent) = exp_parts(x);
-    // In two steps: into infinity, and into the subnormals with one rounding.
-    let half = exponent >> 1;
-    value * power_of_two(half) * power_of_two(exponent.wrapping_sub(half))
+    let Parts { value, bits } = Parts::of(x);
+    // In two steps, each with its bias: into infinity, and into the subnormals with one rounding.
+    let half = bits >> 1;
+    value * f32::from_bits(half << 23) * f32::from_bits(bits.wrapping_sub(half) << 23)
 }
 
 /// `exp(x)` for `x <= 0`, or NaN.
@@ -103,9 +108,9 @@ pub fn exp_of_negative(x: f32) -> f32 {
     const LIFT: i32 = 64;
     let [low, _] = EXP_BOUNDS;
     let x = if x < low { low } else { x };
-    let (value, exponent) = exp_parts(x);
+    let parts = Parts::of(x);
     // Into the subnormals with one rounding, as `exp`; the lifted power is exact.
-    value * power_of_two(exponent.wrapping_add(LIFT)) * power_of_two(-LIFT)
+    parts.value * parts.power(LIFT) * f32::from_bits(((127 - LIFT) as u32) << 23)
 }
 
 #[inline(always)]
@@ -139,8 +144,15 @@ pub fn tanh(x: f32) -> f32 {
     let tail = polynomial(square, TANH_TAIL);
     let small = x.mul_add(square * tail, x);
     let bounded = if magnitude > bound { bound } else { magnitude };
-    let (value, exponent) = exp_parts(bounded + bounded);
-    let large = 1.0 - 2.0 / value.mul_add(power_of_two(exponent), 1.0);
+    let parts = Parts::of(bounded + bounded);
+    let power = parts.power(0);
+    // One less `2 / (1 + exp(2 x))`, with what the divisor, the quotient and the difference lose.
+    let divisor = parts.value.mul_add(power, 1.0);
+    let rest = parts.value.mul_add(power, 1.0 - divisor);
+    let quotient = 2.0 / divisor;
+    let lost = (-quotient).mul_add(rest, (-quotient).mul_add(divisor, 2.0));
+    let difference = 1.0 - quotient;
+    let large = difference + lost.mul_add(-0.5 * quotient, (1.0 - difference) - quotient);
     // The sign of zero too.
     (if magnitude < split { small } else { large }).copysign(x)
 }
@@ -153,8 +165,8 @@ pub fn erf(x: f32) -> f32 {
     let small = x.mul_add(tail, x);
     let bounded = if magnitude > bound { bound } else { magnitude };
     let tail = polynomial(bounded, ERF_FAR);
-    let (value, exponent) = exp_parts(bounded.mul_add(tail, -bounded));
-    let large = value.mul_add(-power_of_two(exponent), 1.0);
+    let parts = Parts::of(bounded.mul_add(tail, -bounded));
+    let large = parts.value.mul_add(-parts.power(0), 1.0);
     (if magnitude < split { small } else { large }).copysign(x)
 }
 

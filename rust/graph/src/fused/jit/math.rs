@@ -1,8 +1,8 @@
 //! The elementary functions of `math/single.rs`: the same operations in the same order, so the same bits.
 
 use rustorch_kernels::math::single::{
-    ERF_BOUNDS, ERF_FAR, ERF_NEAR, EXP_BOUNDS, EXP_TAIL, LN_2_HIGH, LN_2_LOW, LN_LIFT, LN_SPLIT, LN_TAIL, ROUND,
-    TANH_BOUNDS, TANH_TAIL,
+    ERF_BOUNDS, ERF_FAR, ERF_NEAR, EXP_BOUNDS, EXP_TAIL, LN_2, LN_2_HIGH, LN_2_LOW, LN_2_REST, LN_LIFT, LN_SPLIT,
+    LN_TAIL, ROUND, TANH_BOUNDS, TANH_TAIL,
 };
 
 use super::micro::{Binary, Code, Compare, Id, Op, Product, Shift};
@@ -16,7 +16,7 @@ fn polynomial(code: &mut Code, x: Id, coefficients: &[f32]) -> Id {
     ids.iter().rev().copied().reduce(|sum, coefficient| code.mul_add(sum, x, coefficient)).unwrap_or(x)
 }
 
-/// `exp(x) = value * 2^whole`; `shifted` has the whole number in its low bits.
+/// `exp(x) = value * 2^whole`; `shifted` has the whole number, and twice the bias, in its low bits.
 struct Parts {
     value: Id,
     whole: Id,
@@ -27,23 +27,31 @@ fn exp_parts(code: &mut Code, x: Id) -> Parts {
     let (per_power, round) = (code.constant(std::f32::consts::LOG2_E), code.constant(ROUND));
     let shifted = code.mul_add(x, per_power, round);
     let whole = code.sub(shifted, round);
-    let (high, low) = (code.constant(-LN_2_HIGH), code.constant(-LN_2_LOW));
+    let (high, low) = (code.constant(-LN_2), code.constant(-LN_2_REST));
     let high = code.mul_add(whole, high, x);
     let low = code.mul(whole, low);
     let rest = code.add(high, low);
     let tail = polynomial(code, rest, &EXP_TAIL);
+    let unit = code.constant(1.0);
+    let one = code.add(unit, high);
+    let lost = code.sub(unit, one);
+    let lost = code.add(lost, high);
+    let lost = code.add(lost, low);
     let square = code.mul(rest, rest);
-    let value = code.mul_add(square, tail, low);
-    let value = code.add(value, high);
-    let one = code.constant(1.0);
-    Parts { value: code.add(value, one), whole, shifted }
+    let small = code.mul_add(square, tail, lost);
+    Parts { value: code.add(one, small), whole, shifted }
 }
 
-/// `2^exponent` of a whole number's bits, whatever is above them.
-fn power_of_two(code: &mut Code, exponent: Id) -> Id {
+/// `2^exponent` of bits that have the exponent with its bias below whatever is above.
+fn biased_power(code: &mut Code, bits: Id) -> Id {
+    code.push(Op::Shifted(Shift::Left, bits, MANTISSA))
+}
+
+/// `2^exponent`, with the bias once more.
+fn power_of_two(code: &mut Code, bits: Id) -> Id {
     let bias = code.bits(BIAS << MANTISSA);
-    let shifted = code.push(Op::Shifted(Shift::Left, exponent, MANTISSA));
-    code.two(Binary::IntAdd, shifted, bias)
+    let shifted = biased_power(code, bits);
+    code.two(Binary::IntSub, shifted, bias)
 }
 
 /// `bound` where `x` is above; NaN passes.
@@ -62,11 +70,9 @@ pub fn exp(code: &mut Code, x: Id) -> Id {
         // One rounding, as where the two steps below are needed.
         return code.two(Binary::Scale, value, whole);
     }
-    let round = code.constant(ROUND);
-    let exponent = code.two(Binary::IntSub, shifted, round);
-    let half = code.push(Op::Shifted(Shift::Right, exponent, 1));
-    let rest = code.two(Binary::IntSub, exponent, half);
-    let (half, rest) = (power_of_two(code, half), power_of_two(code, rest));
+    let half = code.push(Op::Shifted(Shift::Right, shifted, 1));
+    let rest = code.two(Binary::IntSub, shifted, half);
+    let (half, rest) = (biased_power(code, half), biased_power(code, rest));
     let value = code.mul(value, half);
     code.mul(value, rest)
 }
@@ -120,8 +126,18 @@ pub fn tanh(code: &mut Code, x: Id) -> Id {
     let power = power_of_two(code, shifted);
     let (one, two) = (code.constant(1.0), code.constant(2.0));
     let divisor = code.mul_add(value, power, one);
-    let part = code.div(two, divisor);
-    let large = code.sub(one, part);
+    let rest = code.sub(one, divisor);
+    let rest = code.mul_add(value, power, rest);
+    let quotient = code.div(two, divisor);
+    let lost = code.push(Op::Three(Product::From, quotient, divisor, two));
+    let lost = code.push(Op::Three(Product::From, quotient, rest, lost));
+    let difference = code.sub(one, quotient);
+    let error = code.sub(one, difference);
+    let error = code.sub(error, quotient);
+    let minus_half = code.constant(-0.5);
+    let slope = code.mul(minus_half, quotient);
+    let error = code.mul_add(lost, slope, error);
+    let large = code.add(difference, error);
     nearer(code, x, (magnitude, split), small, large)
 }
 
