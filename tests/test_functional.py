@@ -130,3 +130,20 @@ def test_jacobians_of_distances(p):
     sums = [jacobian.sum((0, 1)).expand(2, 5, 3) for jacobian in exact]
     for mine, theirs in zip((*both, *slopes), (*exact, *sums), strict=True):
         torch.testing.assert_close(mine.cpu().double(), theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_jacobians_of_distances_under_vmap(p):
+    """A batch that the gradient alone has, within one that the points have too."""
+
+    def distances(x, y):
+        return torch.cdist(x, y, p=p)
+
+    xs, ys = torch.stack([X, Y, 2 * X]), torch.stack([Y, X + 1, X - Y])[:, :4]
+    jacobians = func.vmap(func.jacrev(distances, (0, 1)))(xs.to(DEVICE), ys.to(DEVICE))
+    only_one = func.vmap(func.jacrev(distances, (0, 1)), in_dims=(0, None))(xs.to(DEVICE), ys[0].to(DEVICE))
+    for batched, others in ((jacobians, ys), (only_one, ys[:1].expand(3, -1, -1))):
+        rows = zip(xs.double(), others.double(), strict=True)
+        exact = [torch.autograd.functional.jacobian(distances, row) for row in rows]
+        for mine, theirs in zip(batched, zip(*exact, strict=True), strict=True):
+            torch.testing.assert_close(mine.cpu().double(), torch.stack(theirs), rtol=1e-4, atol=1e-5)

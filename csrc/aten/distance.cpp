@@ -65,13 +65,16 @@ Tensor cdist_backward(const Tensor& grad, const Tensor& a, const Tensor& b, doub
   return grad_a;
 }
 
-// `points`, with the batch that vmap hides in `grad`. Where a gradient alone has one (torch.func.jacrev), PyTorch's
-// batching rule of `_cdist_backward` loses it.
-Tensor batched_as(const Tensor& points, const Tensor& grad) {
+// The gradient of the first points, of which `grad` has a row each. Where vmap hides a batch in the gradient alone
+// (torch.func.jacrev), PyTorch's batching rule loses it, and where it hides another in the rest (vmap of that), the
+// rule does not line the two up: so all get the gradient's batch.
+Tensor gradient_of_first(const Tensor& grad, const Tensor& a, const Tensor& b, double p, const Tensor& distances) {
   if (!at::functorch::isBatchedTensor(grad)) {
-    return points;
+    return at::_cdist_backward(grad, a, b, p, distances);
   }
-  return points.add(at::zeros_like(grad).select(-1, 0).unsqueeze(-1));
+  const Tensor zeros = at::zeros_like(grad);
+  return at::_cdist_backward(grad, a.add(zeros.select(-1, 0).unsqueeze(-1)), b.add(zeros.select(-2, 0).unsqueeze(-1)),
+                             p, distances.add(zeros));
 }
 
 // PyTorch's own node, but for such batches. (Transforms of torch.func refuse a torch::autograd::Function.)
@@ -82,11 +85,10 @@ struct DistancesBackward : torch::autograd::generated::CdistBackward0 {
     const Tensor& grad = grads[0];
     torch::autograd::variable_list result(2);
     if (grad.defined() && task_should_compute_output(0)) {
-      result[0] = at::_cdist_backward(grad, batched_as(a, grad), b, p, distances);
+      result[0] = gradient_of_first(grad, a, b, p, distances);
     }
     if (grad.defined() && task_should_compute_output(1)) {
-      const Tensor turned = grad.mT();
-      result[1] = at::_cdist_backward(turned, batched_as(b, turned), a, p, distances.mT());
+      result[1] = gradient_of_first(grad.mT(), b, a, p, distances.mT());
     }
     return result;
   }
