@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -10,25 +11,22 @@ from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch.fx import GraphModule, Node
 from torch.utils.checkpoint import CheckpointPolicy
 
+from rustorch_device import _C
+
 aten = torch.ops.aten
 
-#: Pointwise ops without machine code of their own that take more than half a nanosecond an element: longer
-#: than it takes to write and read one.
-# fmt: off
-SLOW = {
-    aten.acos, aten.acosh, aten.asin, aten.asinh, aten.atan, aten.atan2, aten.atanh, aten.copysign, aten.cosh,
-    aten.digamma, aten.erfc, aten.erfinv, aten.fmod, aten.hypot, aten.i0, aten.igamma, aten.igammac, aten.lgamma,
-    aten.log10, aten.log1p, aten.log2, aten.log_sigmoid_forward, aten.logaddexp, aten.logaddexp2, aten.logit,
-    aten.nextafter, aten.polygamma, aten.pow, aten.remainder, aten.sinc, aten.sinh, aten.softplus,
-    aten.special_entr, aten.special_erfcx, aten.special_i0e, aten.special_i1, aten.special_i1e,
-    aten.special_log_ndtr, aten.special_ndtri, aten.special_xlog1py, aten.special_zeta, aten.tan, aten.xlogy,
-}
-# fmt: on
+
+@functools.cache
+def _dear_ops() -> frozenset[str]:
+    """The rows of the op table that are not computed twice: the table says what an element costs."""
+    return frozenset(_C.dear_ops())
 
 
-def _is_slow(node: Node) -> bool:
-    is_square = node.target is aten.pow.Tensor_Scalar and node.args[1] == 2
-    return getattr(node.target, "overloadpacket", None) in SLOW and not is_square
+def _is_dear(node: Node) -> bool:
+    packet = getattr(node.target, "overloadpacket", None)
+    if packet is None or (node.target is aten.pow.Tensor_Scalar and node.args[1] == 2):
+        return False
+    return packet.__name__.removeprefix("special_").removesuffix("_forward") in _dear_ops()
 
 
 def partition(joint: GraphModule, inputs: Any, **given: Any) -> tuple[GraphModule, GraphModule]:
@@ -41,7 +39,7 @@ def partition(joint: GraphModule, inputs: Any, **given: Any) -> tuple[GraphModul
         if not node.users:
             graph.erase_node(node)
     for node in graph.nodes:
-        if _is_slow(node):
+        if _is_dear(node):
             # Where `torch.utils.checkpoint` has not said otherwise.
             node.meta.setdefault("recompute", CheckpointPolicy.MUST_SAVE)
     # Programs drop what they compute twice. PyTorch's pass for it would load much of Inductor.

@@ -5,7 +5,7 @@ use rustorch_graph::program::{Instruction, Program as Ir};
 use rustorch_graph::run::Random;
 use rustorch_graph::{explain, passes, record};
 use rustorch_kernels::error::Result;
-use rustorch_kernels::threads;
+use rustorch_kernels::{ops, threads};
 
 use crate::{Crossing, guarded};
 
@@ -51,7 +51,14 @@ mod ffi {
         fn text(self: &Program) -> Result<String>;
         fn captured_text(self: &Program) -> String;
         fn dot(self: &Program, name: &str) -> Result<String>;
+
+        /// The pointwise ops that cost more than it takes to write an element and read it again.
+        fn dear_ops() -> Vec<String>;
     }
+}
+
+fn dear_ops() -> Vec<String> {
+    ops::OPS.iter().filter(|row| row.is_dear()).map(|row| row.name.to_string()).collect()
 }
 
 struct Program {

@@ -1,13 +1,14 @@
 //! Distances between rows in the p-norm, and their gradients.
 
 use crate::convert::{Compute, Stored, StoredFloat};
-use crate::element::{Element, Float};
+use crate::element::Float;
 use crate::error::{Error, Result};
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::lines::{LineScratch, Lines};
 use crate::match_float;
 use crate::threads;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 
 /// Numbers that are computed side by side.
@@ -42,7 +43,7 @@ impl<T: Float> Norm<T> {
     fn term(self, sum: T, difference: T) -> T {
         let size = difference.abs();
         match self {
-            Self::Zero => sum.add(if size.is_nan() { size } else { T::from_bool(size != T::ZERO) }),
+            Self::Zero => sum.add(if size.is_nan() { size } else { T::from_mask(size != T::ZERO) }),
             Self::One => sum.add(size),
             Self::Two => sum.add(difference.mul(difference)),
             Self::Largest { .. } => self.join(sum, size),
@@ -260,7 +261,7 @@ pub fn cdist_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
             unsafe {
                 let mine = a.lines.read(a.offset(batch, row), scratch.line(0));
                 let sums = scratch.line(2);
-                std::slice::from_raw_parts_mut(sums, width).fill(Element::ZERO);
+                std::slice::from_raw_parts_mut(sums, width).fill(Value::ZERO);
                 for other in 0..others {
                     let theirs = b.lines.read(b.offset(batch, other), scratch.line(1));
                     let grad = number::<S>(grad, place(grad, other));
@@ -349,7 +350,7 @@ pub fn pdist_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
             unsafe {
                 let mine = input.lines.read(input.offset(0, row), scratch.line(0));
                 let sums = scratch.line(2);
-                std::slice::from_raw_parts_mut(sums, width).fill(Element::ZERO);
+                std::slice::from_raw_parts_mut(sums, width).fill(Value::ZERO);
                 for other in (0..rows).filter(|&other| other != row) {
                     let theirs = input.lines.read(input.offset(0, other), scratch.line(1));
                     let place = pair(rows, row, other) as isize;

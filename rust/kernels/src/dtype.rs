@@ -86,6 +86,11 @@ impl DType {
         }
     }
 
+    /// The dtype that PyTorch calls so.
+    pub fn of_name(name: &str) -> Option<Self> {
+        (0..=u8::MAX).filter_map(Self::from_code).find(|dtype| dtype.name() == name)
+    }
+
     pub const fn is_float(self) -> bool {
         matches!(self, Self::F16 | Self::BF16 | Self::F32 | Self::F64)
     }

@@ -1,87 +1,109 @@
-//! Arithmetic over element types, as PyTorch defines it: integers wrap, NaN propagates through
+//! The element types: arithmetic over them, as PyTorch defines it. Integers wrap, NaN propagates through
 //! `max` and `min`, casts from float to integer go through i64.
 
 use crate::dtype::DType;
+use crate::value::{Bits, Bitwise, Floating, Numeric, Value, Word, raised};
 
 /// A type that a kernel computes in.
-pub trait Element: Copy + PartialEq + PartialOrd + Send + Sync + 'static {
+pub trait Element: Value<Mask = bool> + PartialEq + PartialOrd + Send + Sync + 'static {
     const DTYPE: DType;
-    const ZERO: Self;
-    const ONE: Self;
-    /// The smallest value (minus infinity for floats): the identity of `max`.
-    const LOWEST: Self;
-    /// The largest value: the identity of `min`.
-    const HIGHEST: Self;
     /// A launch's scalar: floats take the first form, integers the second.
     fn from_scalar(float: f64, int: i64) -> Self;
     fn to_f64(self) -> f64;
     fn to_i64(self) -> i64;
-    fn is_nan(self) -> bool {
-        false
-    }
-    fn is_infinite(self) -> bool {
-        false
-    }
-    /// Less than zero; for floats, the sign bit.
-    #[inline(always)]
-    fn is_sign_negative(self) -> bool {
-        self < Self::ZERO
-    }
-    #[inline(always)]
-    fn is_true(self) -> bool {
-        self != Self::ZERO
-    }
-    #[inline(always)]
-    fn from_bool(value: bool) -> Self {
-        if value { Self::ONE } else { Self::ZERO }
-    }
-    fn add(self, other: Self) -> Self;
-    fn sub(self, other: Self) -> Self;
-    fn mul(self, other: Self) -> Self;
-    fn neg(self) -> Self;
-    fn abs(self) -> Self;
-    /// -1, 0 or 1; 0 for NaN.
-    #[inline(always)]
-    fn sign(self) -> Self {
-        Self::from_bool(self > Self::ZERO).sub(Self::from_bool(self < Self::ZERO))
-    }
-    #[inline(always)]
-    fn floor(self) -> Self {
-        self
-    }
-    #[inline(always)]
-    fn ceil(self) -> Self {
-        self
-    }
-    #[inline(always)]
-    fn trunc(self) -> Self {
-        self
-    }
-    #[inline(always)]
-    fn round_even(self) -> Self {
-        self
-    }
-    /// The first of two zeros, whatever their signs; so `min`.
-    #[inline(always)]
-    fn max(self, other: Self) -> Self {
-        if other > self || other.is_nan() { other } else { self }
-    }
-    #[inline(always)]
-    fn min(self, other: Self) -> Self {
-        if other < self || other.is_nan() { other } else { self }
-    }
-    /// To the power of a number.
-    fn raised(self, exponent: Self) -> Self;
+}
+
+/// Integers and floats: what bool lacks.
+pub trait Number: Element + Numeric {}
+impl<T: Element + Numeric> Number for T {}
+
+/// Integers and bool.
+pub trait Integral: Element + Bitwise {}
+impl<T: Element + Bitwise> Integral for T {}
+
+/// f32 and f64.
+pub trait Float: Number + Floating {
+    fn is_finite(self) -> bool;
+    /// Too far from zero for `sin` and `cos`; the next three are right there.
+    fn is_far(self) -> bool;
+    fn sin_far(self) -> Self;
+    fn cos_far(self) -> Self;
+    fn tan_far(self) -> Self;
+}
+
+/// What every element type does alike.
+macro_rules! comparisons {
+    () => {
+        type Mask = bool;
+        #[inline(always)]
+        fn select(mask: bool, then: Self, otherwise: Self) -> Self {
+            if mask { then } else { otherwise }
+        }
+        #[inline(always)]
+        fn eq(self, other: Self) -> bool {
+            self == other
+        }
+        #[inline(always)]
+        fn ne(self, other: Self) -> bool {
+            self != other
+        }
+        #[inline(always)]
+        fn lt(self, other: Self) -> bool {
+            self < other
+        }
+        #[inline(always)]
+        fn le(self, other: Self) -> bool {
+            self <= other
+        }
+        #[inline(always)]
+        fn gt(self, other: Self) -> bool {
+            self > other
+        }
+        #[inline(always)]
+        fn ge(self, other: Self) -> bool {
+            self >= other
+        }
+    };
+}
+
+/// What a whole number, or bool, does of what floats do.
+macro_rules! whole {
+    () => {
+        #[inline(always)]
+        fn is_nan(self) -> bool {
+            false
+        }
+        #[inline(always)]
+        fn is_infinite(self) -> bool {
+            false
+        }
+        #[inline(always)]
+        fn is_sign_negative(self) -> bool {
+            self < Self::ZERO
+        }
+        #[inline(always)]
+        fn floor(self) -> Self {
+            self
+        }
+        #[inline(always)]
+        fn ceil(self) -> Self {
+            self
+        }
+        #[inline(always)]
+        fn trunc(self) -> Self {
+            self
+        }
+        #[inline(always)]
+        fn round_even(self) -> Self {
+            self
+        }
+    };
 }
 
 macro_rules! integer {
     ($($type:ident $dtype:ident $abs:ident),*) => {$(
         impl Element for $type {
             const DTYPE: DType = DType::$dtype;
-            const ZERO: Self = 0;
-            const ONE: Self = 1;
-            const LOWEST: Self = $type::MIN;
-            const HIGHEST: Self = $type::MAX;
             #[inline(always)]
             fn from_scalar(_float: f64, int: i64) -> Self {
                 int as $type
@@ -94,6 +116,15 @@ macro_rules! integer {
             fn to_i64(self) -> i64 {
                 self as i64
             }
+        }
+
+        impl Value for $type {
+            const ZERO: Self = 0;
+            const ONE: Self = 1;
+            const LOWEST: Self = $type::MIN;
+            const HIGHEST: Self = $type::MAX;
+            comparisons!();
+            whole!();
             #[inline(always)]
             fn add(self, other: Self) -> Self {
                 self.wrapping_add(other)
@@ -116,7 +147,7 @@ macro_rules! integer {
             }
             #[inline(always)]
             fn raised(self, exponent: Self) -> Self {
-                Number::pow(self, exponent)
+                Numeric::pow(self, exponent)
             }
         }
     )*};
@@ -158,10 +189,6 @@ impl PartialOrd for Bool {
 
 impl Element for Bool {
     const DTYPE: DType = DType::Bool;
-    const ZERO: Self = Self(0);
-    const ONE: Self = Self(1);
-    const LOWEST: Self = Self(0);
-    const HIGHEST: Self = Self(1);
     #[inline(always)]
     fn from_scalar(_float: f64, int: i64) -> Self {
         Self::new(int != 0)
@@ -174,6 +201,15 @@ impl Element for Bool {
     fn to_i64(self) -> i64 {
         self.get() as i64
     }
+}
+
+impl Value for Bool {
+    const ZERO: Self = Self(0);
+    const ONE: Self = Self(1);
+    const LOWEST: Self = Self(0);
+    const HIGHEST: Self = Self(1);
+    comparisons!();
+    whole!();
     #[inline(always)]
     fn add(self, other: Self) -> Self {
         Self::new(self.get() | other.get())
@@ -200,40 +236,9 @@ impl Element for Bool {
     }
 }
 
-/// Integers and floats: what bool lacks.
-pub trait Number: Element {
-    /// The quotient, rounded to minus infinity. For integers, here and below, a zero divisor gives
-    /// zero: an op refuses it before its loop.
-    fn div_floor(self, divisor: Self) -> Self;
-    /// The quotient, rounded to zero.
-    fn div_trunc(self, divisor: Self) -> Self;
-    /// What `div_trunc` leaves: it has the dividend's sign.
-    fn fmod(self, divisor: Self) -> Self;
-    /// What `div_floor` leaves: it has the divisor's sign.
-    #[inline(always)]
-    fn remainder(self, divisor: Self) -> Self {
-        let rest = self.fmod(divisor);
-        let other_side = rest != Self::ZERO && (rest < Self::ZERO) != (divisor < Self::ZERO);
-        if other_side { rest.add(divisor) } else { rest }
-    }
-    fn pow(self, exponent: Self) -> Self;
-}
-
-/// Integers and bool.
-pub trait Integral: Element {
-    fn not(self) -> Self;
-    fn and(self, other: Self) -> Self;
-    fn or(self, other: Self) -> Self;
-    fn xor(self, other: Self) -> Self;
-    /// Zero where `count` is negative or no less than the width.
-    fn shift_left(self, count: Self) -> Self;
-    /// Filled with the sign, wholly so where `count` is negative or no less than the width.
-    fn shift_right(self, count: Self) -> Self;
-}
-
 macro_rules! whole_number {
     ($($type:ident),*) => {$(
-        impl Number for $type {
+        impl Numeric for $type {
             #[inline(always)]
             fn div_floor(self, divisor: Self) -> Self {
                 let rest = self.fmod(divisor);
@@ -267,7 +272,7 @@ macro_rules! whole_number {
             }
         }
 
-        impl Integral for $type {
+        impl Bitwise for $type {
             #[inline(always)]
             fn not(self) -> Self {
                 !self
@@ -300,7 +305,7 @@ macro_rules! whole_number {
 }
 whole_number!(u8, i8, i16, i32, i64);
 
-impl Integral for Bool {
+impl Bitwise for Bool {
     #[inline(always)]
     fn not(self) -> Self {
         Self::new(!self.get())
@@ -327,63 +332,10 @@ impl Integral for Bool {
     }
 }
 
-/// f32 and f64. The transcendental functions are in `math`, branch-free, so that loops over them
-/// are vectorised.
-pub trait Float: Number {
-    const EPSILON: Self;
-    const NAN: Self;
-    fn from_f64(value: f64) -> Self;
-    fn div(self, other: Self) -> Self;
-    fn mul_add(self, a: Self, b: Self) -> Self;
-    fn sqrt(self) -> Self;
-    fn copysign(self, sign: Self) -> Self;
-    fn is_finite(self) -> bool;
-    fn exp(self) -> Self;
-    /// [`Float::exp`] of what is not above zero: its bits, for less.
-    fn exp_of_negative(self) -> Self;
-    fn exp2(self) -> Self;
-    fn exp_m1(self) -> Self;
-    fn ln(self) -> Self;
-    fn ln_1p(self) -> Self;
-    fn log2(self) -> Self;
-    fn log10(self) -> Self;
-    fn tanh(self) -> Self;
-    fn erf(self) -> Self;
-    fn sin(self) -> Self;
-    fn cos(self) -> Self;
-    /// Too far from zero for `sin` and `cos`; the next three are right there.
-    fn is_far(self) -> bool;
-    fn sin_far(self) -> Self;
-    fn cos_far(self) -> Self;
-    fn tan_far(self) -> Self;
-    fn tan(self) -> Self;
-    fn asin(self) -> Self;
-    fn acos(self) -> Self;
-    fn atan(self) -> Self;
-    fn sinh(self) -> Self;
-    fn cosh(self) -> Self;
-    fn asinh(self) -> Self;
-    fn acosh(self) -> Self;
-    fn atanh(self) -> Self;
-    fn erfc(self) -> Self;
-    /// The angle of the point `(x, self)`.
-    fn atan2(self, x: Self) -> Self;
-    fn hypot(self, other: Self) -> Self;
-    /// `1 / (1 + exp(-x))`
-    #[inline(always)]
-    fn sigmoid(self) -> Self {
-        Self::ONE.div(Self::ONE.add(self.neg().exp()))
-    }
-}
-
 macro_rules! float {
     ($type:ident, $dtype:ident, $math:ident) => {
         impl Element for $type {
             const DTYPE: DType = DType::$dtype;
-            const ZERO: Self = 0.0;
-            const ONE: Self = 1.0;
-            const LOWEST: Self = $type::NEG_INFINITY;
-            const HIGHEST: Self = $type::INFINITY;
             #[inline(always)]
             fn from_scalar(float: f64, _int: i64) -> Self {
                 float as $type
@@ -396,6 +348,14 @@ macro_rules! float {
             fn to_i64(self) -> i64 {
                 self as i64
             }
+        }
+
+        impl Value for $type {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const LOWEST: Self = $type::NEG_INFINITY;
+            const HIGHEST: Self = $type::INFINITY;
+            comparisons!();
             #[inline(always)]
             fn is_nan(self) -> bool {
                 self != self
@@ -444,20 +404,13 @@ macro_rules! float {
             fn abs(self) -> Self {
                 $type::abs(self)
             }
-            /// Half powers are roots, which differ from powers at minus zero and minus infinity.
             #[inline(always)]
             fn raised(self, exponent: Self) -> Self {
-                if exponent == 0.5 {
-                    self.sqrt()
-                } else if exponent == -0.5 {
-                    1.0 / self.sqrt()
-                } else {
-                    Number::pow(self, exponent)
-                }
+                raised(self, exponent)
             }
         }
 
-        impl Number for $type {
+        impl Numeric for $type {
             #[inline(always)]
             fn div_floor(self, divisor: Self) -> Self {
                 let rest = self % divisor;
@@ -483,7 +436,7 @@ macro_rules! float {
             }
         }
 
-        impl Float for $type {
+        impl Floating for $type {
             const EPSILON: Self = $type::EPSILON;
             const NAN: Self = $type::NAN;
             #[inline(always)]
@@ -506,14 +459,31 @@ macro_rules! float {
             fn copysign(self, sign: Self) -> Self {
                 $type::copysign(self, sign)
             }
-            #[inline(always)]
-            fn is_finite(self) -> bool {
-                $type::is_finite(self)
-            }
             float!(
                 forward $math: exp, exp_of_negative, exp2, exp_m1, ln, ln_1p, log2, log10, tanh, erf, sin, cos, tan, asin,
                 acos, atan, sinh, cosh, asinh, acosh, atanh, erfc
             );
+            #[inline(always)]
+            fn atan2(self, x: Self) -> Self {
+                crate::math::$math::atan2(self, x)
+            }
+            #[inline(always)]
+            fn hypot(self, other: Self) -> Self {
+                crate::math::$math::hypot(self, other)
+            }
+            fn frexp_mantissa(self) -> Self {
+                libm::frexp(self as f64).0 as $type
+            }
+            fn frexp_exponent(self) -> Self {
+                if $type::is_finite(self) { libm::frexp(self as f64).1 as $type } else { 0.0 }
+            }
+        }
+
+        impl Float for $type {
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                $type::is_finite(self)
+            }
             #[inline(always)]
             fn is_far(self) -> bool {
                 $type::abs(self) > crate::math::$math::FAR
@@ -527,14 +497,6 @@ macro_rules! float {
             fn tan_far(self) -> Self {
                 $type::tan(self)
             }
-            #[inline(always)]
-            fn atan2(self, x: Self) -> Self {
-                crate::math::$math::atan2(self, x)
-            }
-            #[inline(always)]
-            fn hypot(self, other: Self) -> Self {
-                crate::math::$math::hypot(self, other)
-            }
         }
     };
     (forward $math:ident: $($function:ident),*) => {$(
@@ -546,3 +508,57 @@ macro_rules! float {
 }
 float!(f32, F32, single);
 float!(f64, F64, double);
+
+impl Bits for f32 {
+    type Word = u32;
+    #[inline(always)]
+    fn single(value: f32) -> Self {
+        value
+    }
+    #[inline(always)]
+    fn to_bits(self) -> u32 {
+        self.to_bits()
+    }
+    #[inline(always)]
+    fn from_bits(word: u32) -> Self {
+        f32::from_bits(word)
+    }
+    #[inline(always)]
+    fn whole(word: u32) -> Self {
+        word as i32 as f32
+    }
+    /// In two steps, each with its bias: into infinity, and into the subnormals with one rounding.
+    #[inline(always)]
+    fn scaled(self, _whole: Self, word: u32) -> Self {
+        let half = word >> 1;
+        self * f32::from_bits(half << 23) * f32::from_bits(word.wrapping_sub(half) << 23)
+    }
+}
+
+impl Word for u32 {
+    type Mask = bool;
+    #[inline(always)]
+    fn literal(value: u32) -> Self {
+        value
+    }
+    #[inline(always)]
+    fn select(mask: bool, then: Self, otherwise: Self) -> Self {
+        if mask { then } else { otherwise }
+    }
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        self.wrapping_add(other)
+    }
+    #[inline(always)]
+    fn minus(self, other: Self) -> Self {
+        self.wrapping_sub(other)
+    }
+    #[inline(always)]
+    fn shifted_left<const COUNT: u32>(self) -> Self {
+        self << COUNT
+    }
+    #[inline(always)]
+    fn shifted_right<const COUNT: u32>(self) -> Self {
+        ((self as i32) >> COUNT) as u32
+    }
+}

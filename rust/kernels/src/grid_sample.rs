@@ -4,11 +4,12 @@
 //! weights. Channels then share them, forward and backward.
 
 use crate::convert::{Compute, StoredFloat};
-use crate::element::{Element, Float};
+use crate::element::Float;
 use crate::error::{Error, Result};
 use crate::fallible::{Collected, filled};
 use crate::match_float;
 use crate::threads;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 
 /// Positions of a task.

@@ -8,13 +8,14 @@ use smallvec::SmallVec;
 
 use crate::convert::{Stored, StoredFloat};
 use crate::dtype::DType;
-use crate::element::{Element, Float};
+use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::iterate::Space;
 use crate::match_float;
 use crate::threads;
+use crate::value::{Floating, Value};
 use crate::view::{Attrs, View};
 
 /// Elements of a task.
@@ -106,7 +107,7 @@ impl ZeroPoint for f32 {
     #[inline(always)]
     fn quantize<S: StoredFloat>(self, x: S, scale: f32, range: Range) -> (S, bool) {
         let moved = S::Math::from_f64(self.into()).add(over(x, scale)).to_f64() as f32;
-        let whole = Stored::to_i64(Element::round_even(moved));
+        let whole = Stored::to_i64(Value::round_even(moved));
         let steps = clamped(whole as f64, range) - f64::from(self);
         (S::from_f64(steps * f64::from(scale)), (range[0]..=range[1]).contains(&whole))
     }
@@ -235,7 +236,7 @@ pub fn fake_quantize_learnable_backward(views: &[View<'_>], attrs: &Attrs<'_>) -
                 unsafe {
                     let [grad, x, scale, zero_point] = [3, 4, 5, 6].map(|view| *place(view));
                     let inverse = 1.0 / scale;
-                    let whole = Stored::to_i64(Element::round_even(zero_point + x * inverse));
+                    let whole = Stored::to_i64(Value::round_even(zero_point + x * inverse));
                     let from_zero = |whole: i64| (whole as f64 - f64::from(zero_point)) as f32;
                     let clamped = whole.clamp(first, last);
                     let inside = clamped == whole;
@@ -361,7 +362,7 @@ fn chosen(low: f32, high: f32, [first, last]: [i32; 2], symmetric: bool) -> Resu
     } else if zero > f64::from(last) {
         last
     } else {
-        Element::round_even(zero) as i32
+        Value::round_even(zero) as i32
     };
     Ok((scale, zero))
 }

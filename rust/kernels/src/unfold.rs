@@ -1,11 +1,11 @@
 //! The patches of images as columns, and columns summed back into images.
 
 use crate::convert::{Compute, Stored, StoredFloat};
-use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::fallible::filled;
 use crate::match_float;
 use crate::threads;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 
 /// (height, width) each.
@@ -111,14 +111,14 @@ pub fn col2im(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         type Math<S> = <S as StoredFloat>::Math;
         threads::parallel(images.size(0) * channels, columns.numel() * 2 + images.numel(), |task| {
             let (batch, channel) = (task / channels, task % channels);
-            let mut sums = filled(height * width, <Math<S> as Element>::ZERO);
+            let mut sums = filled(height * width, <Math<S> as Value>::ZERO);
             patches.each(|tap, patch, pixel| {
                 let Some([y, x]) = pixel else { return };
                 let from = Planes(columns).at::<S>([batch, channel * taps + tap]);
                 // SAFETY: the patch is the column's.
                 let value = unsafe { *from.wrapping_offset(patch as isize * columns.stride(2)) };
                 let sum = &mut sums[y * width + x];
-                *sum = Element::add(*sum, <Math<S> as Compute>::load(value));
+                *sum = Value::add(*sum, <Math<S> as Compute>::load(value));
             });
             let to = Planes(images).at::<S>([batch, channel]);
             for (pixel, sum) in sums.into_iter().enumerate() {

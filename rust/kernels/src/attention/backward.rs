@@ -6,12 +6,13 @@ use super::forward::power;
 use super::product::{Rows, product};
 use super::{Geometry, Heads, Inputs, KEYS, LANES, QUERIES, converted};
 use crate::convert::StoredFloat;
-use crate::element::{Element, Float};
+use crate::element::Float;
 use crate::isa::{self, Level};
 use crate::lanes::{Kernel, Lanes, run_at};
 use crate::matmul::Matrix;
 use crate::scratch::Scratch;
 use crate::threads;
+use crate::value::{Floating, Value};
 
 /// Multiply-adds of the forward pass that cost a nanosecond here.
 const SPEED: usize = 12;
@@ -110,7 +111,7 @@ impl<S: StoredFloat> Kernel<S::Math> for Pass<'_, S> {
         // SAFETY: `attention_backward` checked the shapes; the scratch holds the pieces.
         unsafe {
             let totals = std::slice::from_raw_parts_mut(room.grad_key.data, keys * (pitch + value_pitch));
-            totals.fill(Element::ZERO);
+            totals.fill(Value::ZERO);
             for head in kept * group..(kept + 1) * group {
                 for first in (0..queries).step_by(QUERIES) {
                     let block = Block::of(geometry, batch, head, first, level);
@@ -146,7 +147,7 @@ unsafe fn pad<S: StoredFloat>(block: &Block, from: Matrix<S>, scale: S::Math, to
             // SAFETY: the caller's.
             unsafe {
                 let value =
-                    if col < from.cols { (*from.at(block.first + lane, col)).load().mul(scale) } else { Element::ZERO };
+                    if col < from.cols { (*from.at(block.first + lane, col)).load().mul(scale) } else { Value::ZERO };
                 *to.add(lane * pitch + col) = value;
             }
         }
@@ -162,7 +163,7 @@ impl<S: StoredFloat> Problem<S> {
     unsafe fn block<L: Lanes<Elem = S::Math>>(&self, block: &Block, kept: usize, room: &Room<S::Math>) {
         let geometry = &self.inputs.geometry;
         let Geometry { width, value_width, .. } = *geometry;
-        let (lanes, one) = (block.lanes, <S::Math as Element>::ONE);
+        let (lanes, one) = (block.lanes, <S::Math as Value>::ONE);
         let rows = |data| Rows { data, pitch: lanes };
         let scale = S::Math::from_f64(geometry.scale);
         let (key, value) = (self.inputs.key.at(block.batch, kept), self.inputs.value.at(block.batch, kept));
@@ -170,7 +171,7 @@ impl<S: StoredFloat> Problem<S> {
             .map(|heads| heads.at(block.batch, block.head));
         let mask = self.inputs.mask.map(|mask| mask.at(block.batch, block.head));
         let grad_mask = self.grad_mask.map(|mask| mask.at(block.batch, block.head));
-        let mut logsumexp = [<S::Math as Element>::ZERO; QUERIES];
+        let mut logsumexp = [<S::Math as Value>::ZERO; QUERIES];
         // Each query's gradient times its output, summed.
         let mut shares = logsumexp;
         // What a query's powers, relative to its log-sum-exp, are multiplied by.
@@ -189,13 +190,13 @@ impl<S: StoredFloat> Problem<S> {
                     shares[lane] = shares[lane].add(term);
                 }
             }
-            std::slice::from_raw_parts_mut(room.grad_query_turned, width * lanes).fill(Element::ZERO);
+            std::slice::from_raw_parts_mut(room.grad_query_turned, width * lanes).fill(Value::ZERO);
             let end = geometry.seen(block.first, block.count);
             let is_far = |logsumexp: &S::Math| logsumexp.abs() > S::Math::from_f64(FAR);
             if logsumexp.iter().any(is_far) {
                 // Once more the largest scores and the sums, each by itself.
-                let mut largest = [<S::Math as Element>::LOWEST; QUERIES];
-                let mut totals = [<S::Math as Element>::ZERO; QUERIES];
+                let mut largest = [<S::Math as Value>::LOWEST; QUERIES];
+                let mut totals = [<S::Math as Value>::ZERO; QUERIES];
                 for first in (0..end).step_by(KEYS) {
                     let count = KEYS.min(end - first);
                     let keys = converted(key.part(first, 0, count, width), room.keys);
@@ -254,7 +255,7 @@ impl<S: StoredFloat> Problem<S> {
                 // Keys that a causal block does not see.
                 for lane in 0..block.count {
                     for col in end..geometry.keys {
-                        *grad_mask.at(block.first + lane, col) = S::save(Element::ZERO);
+                        *grad_mask.at(block.first + lane, col) = S::save(Value::ZERO);
                     }
                 }
             }

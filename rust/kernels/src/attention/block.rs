@@ -8,6 +8,7 @@ use crate::element::Element;
 use crate::isa::Level;
 use crate::matmul::Matrix;
 use crate::random;
+use crate::value::Value;
 
 /// Numbers that are computed side by side.
 pub type Lane<T> = [T; LANES];
@@ -63,7 +64,7 @@ impl Block {
                     *to.add(lane) = (*from.at(self.first + lane, col)).load().mul(scale);
                 }
                 for lane in self.count..self.lanes {
-                    *to.add(lane) = Element::ZERO;
+                    *to.add(lane) = Value::ZERO;
                 }
             }
         }
@@ -96,7 +97,7 @@ impl Block {
             if causal && key > self.first {
                 for lane in 0..(key - self.first).min(self.count) {
                     // SAFETY: the caller's.
-                    unsafe { *scores.add(lane) = Element::LOWEST };
+                    unsafe { *scores.add(lane) = Value::LOWEST };
                 }
             }
         }

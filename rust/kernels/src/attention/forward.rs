@@ -4,11 +4,12 @@ use super::block::{Block, load, store};
 use super::product::{Rows, product};
 use super::{Geometry, Heads, Inputs, KEYS, LANES, QUERIES, converted};
 use crate::convert::StoredFloat;
-use crate::element::{Element, Float};
+use crate::element::Float;
 use crate::isa;
 use crate::lanes::{Kernel, Lanes, run_at};
 use crate::scratch::Scratch;
 use crate::threads;
+use crate::value::{Floating, Value};
 
 /// Multiply-adds a nanosecond, to estimate the work.
 const SPEED: usize = 32;
@@ -62,8 +63,8 @@ impl<S: StoredFloat> Kernel<S::Math> for Pass<'_, S> {
         let kept = block.head / geometry.group;
         let (key, value) = (problem.inputs.key.at(block.batch, kept), problem.inputs.value.at(block.batch, kept));
         let mask = problem.inputs.mask.map(|mask| mask.at(block.batch, block.head));
-        let zero = <S::Math as Element>::ZERO;
-        let mut largest = [<S::Math as Element>::LOWEST; QUERIES];
+        let zero = <S::Math as Value>::ZERO;
+        let mut largest = [<S::Math as Value>::LOWEST; QUERIES];
         let mut totals = [zero; QUERIES];
         // SAFETY: every block lies within its operand, as `attention` checked, and the scratch
         // holds what it is cut into above.
@@ -95,9 +96,9 @@ impl<S: StoredFloat> Kernel<S::Math> for Pass<'_, S> {
             }
             let out = problem.out.at(block.batch, block.head);
             for lane in 0..block.count {
-                let empty = largest[lane] == Element::LOWEST;
-                let (base, total) = if empty { (zero, Element::ONE) } else { (largest[lane], totals[lane]) };
-                let scale = <S::Math as Element>::ONE.div(total);
+                let empty = largest[lane] == Value::LOWEST;
+                let (base, total) = if empty { (zero, Value::ONE) } else { (largest[lane], totals[lane]) };
+                let scale = <S::Math as Value>::ONE.div(total);
                 for col in 0..value_width {
                     *out.at(block.first + lane, col) = S::save((*sums.add(col * lanes + lane)).mul(scale));
                 }

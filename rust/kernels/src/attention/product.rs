@@ -1,8 +1,8 @@
 //! The product that all of attention is made of: numbers read one at a time, times rows of lanes.
 
-use crate::element::Element;
 use crate::lanes::Lanes;
 use crate::matmul::Matrix;
+use crate::value::Value;
 
 /// Rows of lanes at a distance.
 #[derive(Clone, Copy)]

@@ -9,13 +9,13 @@ use super::report::Report;
 use super::weights::Source;
 use super::{Images, Target};
 use crate::convert::StoredFloat;
-use crate::element::Element;
 use crate::error::Result;
 use crate::fallible::{Collected, reserved};
 use crate::isa::Level;
 use crate::lanes::{Kernel, Lanes, run_at};
 use crate::scratch::Scratch;
 use crate::threads;
+use crate::value::Value;
 
 /// Inputs times taps whose panel stays in the first-level cache beside the source.
 const DEPTH: usize = 192;

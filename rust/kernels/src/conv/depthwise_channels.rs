@@ -16,6 +16,7 @@ use crate::isa::Level;
 use crate::lanes::{Kernel, Lanes, run_at};
 use crate::scratch::Scratch;
 use crate::threads;
+use crate::value::Value;
 
 /// Multiply-adds of a task, and in a nanosecond: an estimate, for the decision to use more threads.
 const TASK: usize = 1 << 16;

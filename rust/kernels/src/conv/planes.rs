@@ -10,6 +10,7 @@ use crate::isa::Level;
 use crate::lanes::{Kernel, Lanes, run_at};
 use crate::scratch::Scratch;
 use crate::threads;
+use crate::value::Value;
 
 /// Bytes of source that are laid out at once.
 const BATCH_BYTES: usize = 1 << 20;

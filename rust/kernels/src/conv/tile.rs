@@ -5,6 +5,7 @@ use super::weights::Block;
 use crate::convert::StoredFloat;
 use crate::element::Element;
 use crate::lanes::Lanes;
+use crate::value::Value;
 
 /// The most vectors of a tile.
 pub const MOST: usize = 6;

@@ -7,13 +7,13 @@ use super::axis;
 use super::planes::{Planes, Shape, SourceOf};
 use super::{Geometry, Images, Target, depthwise, depthwise_channels, weight_grad_channels};
 use crate::convert::StoredFloat;
-use crate::element::Element;
 use crate::error::Result;
 use crate::fallible::{Collected, reserved};
 use crate::isa;
 use crate::lanes::{Kernel, Lanes, Real, run_at};
 use crate::scratch::Scratch;
 use crate::threads;
+use crate::value::Value;
 use crate::view::View;
 
 /// Bytes of input and gradient that all tiles pass over before the next images.

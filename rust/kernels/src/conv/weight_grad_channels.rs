@@ -8,13 +8,13 @@ use super::product::{self, Product};
 use super::weight_grad::{Sums, store};
 use super::{Images, Target};
 use crate::convert::StoredFloat;
-use crate::element::Element;
 use crate::error::Result;
 use crate::fallible::{Collected, reserved};
 use crate::isa::Level;
 use crate::lanes::{Kernel, Lanes, Real, run_at};
 use crate::scratch::Scratch;
 use crate::threads;
+use crate::value::Value;
 
 /// Bytes of input and gradient that all tasks pass over before the next images.
 const CACHE_BYTES: usize = 1 << 20;

@@ -3,7 +3,6 @@
 use super::Arithmetic;
 use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
-use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::fallible::{Collected, filled, reserved};
 use crate::match_float;
@@ -11,6 +10,7 @@ use crate::reduce::dense_as;
 use crate::reduce::engine::Shared;
 use crate::threads;
 use crate::validate::indices::Legal;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 
 /// Columns of a task of the backward pass.
@@ -137,7 +137,7 @@ pub fn embedding_bag(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
                         // SAFETY: rows were checked.
                         Math::<S>::load(unsafe { *table.ptr::<S>().offset(offset) })
                     };
-                    let mut result = <Math<S> as Element>::ZERO;
+                    let mut result = <Math<S> as Value>::ZERO;
                     let mut best = -1;
                     for (at, &token) in used.iter().enumerate() {
                         let value = value(token);
@@ -206,7 +206,7 @@ pub fn embedding_bag_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<(
             .map(|token| {
                 let bag = bags[token] as usize;
                 if rows[token] == padding || bag >= counts.len() {
-                    return (bag, <Math<S> as Element>::ZERO);
+                    return (bag, <Math<S> as Value>::ZERO);
                 }
                 let mut factor = 1.0;
                 if let Some(weights) = weights.optional() {
@@ -227,7 +227,7 @@ pub fn embedding_bag_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<(
         let work = table_rows * width / 4 + rows.len() * width;
         threads::parallel_chunks(width, COLUMNS, work, |columns| {
             let count = columns.len();
-            let mut sums = filled(table_rows * count, <Math<S> as Element>::ZERO);
+            let mut sums = filled(table_rows * count, <Math<S> as Value>::ZERO);
             let grad_at = |bag: usize, column: usize| {
                 let offset = bag as isize * grad.stride(0) + column as isize * grad.stride(1);
                 // SAFETY: a bag's place in the gradient.
@@ -246,7 +246,7 @@ pub fn embedding_bag_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<(
                 }
             } else {
                 for (&row, &(bag, factor)) in rows.iter().zip(&factors) {
-                    if factor != <Math<S> as Element>::ZERO {
+                    if factor != <Math<S> as Value>::ZERO {
                         for column in columns.clone() {
                             let sum = &mut sums[row as usize * count + column - columns.start];
                             *sum = sum.add(grad_at(bag, column).mul(factor));
@@ -291,7 +291,7 @@ pub fn embedding_bag_weights_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> 
         let to = Shared(grad_weights.ptr::<S>());
         threads::parallel_chunks(rows.len(), (4096 / width.max(1)).max(1), rows.len() * width, |range| {
             for token in range {
-                let mut sum = <Math<S> as Element>::ZERO;
+                let mut sum = <Math<S> as Value>::ZERO;
                 if rows[token] != padding && bags[token] < grad.sizes()[0] {
                     for column in 0..width {
                         let at = |view: &View<'_>, row: i64| {

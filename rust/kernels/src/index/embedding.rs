@@ -7,13 +7,13 @@ use super::read::expect;
 use super::steer::{Layout, take};
 use super::{Arithmetic, Dims, contiguous_strides};
 use crate::convert::{Compute, Stored};
-use crate::element::Element;
 use crate::error::Result;
 use crate::fallible::{Collected, filled};
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::copy::Cast;
 use crate::threads;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 
 /// Columns of a task of the backward pass.
@@ -65,7 +65,7 @@ struct Backward<'a, S: Arithmetic> {
 
 impl<'a, S: Arithmetic> Backward<'a, S> {
     fn new(grad_weight: &'a View<'a>, grad: &'a View<'a>, tokens: &'a [isize], attrs: &Attrs<'_>) -> Self {
-        let mut scales = filled(grad_weight.size(0), <S::Math as Element>::ONE);
+        let mut scales = filled(grad_weight.size(0), <S::Math as Value>::ONE);
         if attrs.flag(1) {
             let mut counts = filled(scales.len(), 0i64);
             tokens.iter().for_each(|&token| counts[token as usize] += 1);
@@ -74,7 +74,7 @@ impl<'a, S: Arithmetic> Backward<'a, S> {
             }
         }
         if let Some(scale) = usize::try_from(attrs.int(0)).ok().and_then(|row| scales.get_mut(row)) {
-            *scale = Element::ZERO;
+            *scale = Value::ZERO;
         }
         let rank = grad.rank() - 1;
         let (sizes, strides) = (&grad.sizes()[..rank], &grad.strides()[..rank]);
@@ -95,11 +95,11 @@ impl<'a, S: Arithmetic> Backward<'a, S> {
         let nanoseconds = rows * width / 4 + self.tokens.len() * width / 2;
         threads::parallel_chunks(width, COLUMNS, nanoseconds, |columns| {
             let count = columns.len();
-            let mut sums = filled(rows * count, <S::Math as Element>::ZERO);
+            let mut sums = filled(rows * count, <S::Math as Value>::ZERO);
             let grad_stride = self.grad.stride(self.grad.rank() - 1);
             for (&token, &start) in self.tokens.iter().zip(&self.starts) {
                 let scale = self.scales[token as usize];
-                if scale == Element::ZERO {
+                if scale == Value::ZERO {
                     continue;
                 }
                 let from = self.grad.ptr::<S>().wrapping_offset(start + columns.start as isize * grad_stride);

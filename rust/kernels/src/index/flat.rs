@@ -10,12 +10,12 @@ use super::write::accumulated;
 use super::{Arithmetic, Dims, contiguous_strides, match_size, offset_of};
 use crate::convert::Compute;
 use crate::dtype::DType;
-use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::fallible::filled;
 use crate::loops::iterate::Space;
 use crate::match_stored;
 use crate::threads;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 
 /// Indices of a task.

@@ -12,6 +12,7 @@ use crate::fallible::filled;
 use crate::loops::copy;
 use crate::loops::iterate::Space;
 use crate::match_stored;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 
 /// How scatter_reduce combines; the codes of its row's ints.

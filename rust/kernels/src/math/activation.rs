@@ -1,7 +1,7 @@
 //! Activations, losses and their derivatives: the formulas that are too long for a row.
 
-use crate::element::Float;
 use crate::ops::row::SCALARS;
+use crate::value::Floating;
 
 /// `sqrt(1/2)`
 pub const HALF_ROOT: f64 = std::f64::consts::FRAC_1_SQRT_2;
@@ -11,7 +11,7 @@ pub const ROOT_TWO_OVER_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI * HALF_ROOT;
 pub const CUBIC: f64 = 0.044715;
 
 /// See each op's page in PyTorch's documentation for what it means.
-pub trait Activation: Float {
+pub trait Activation: Floating {
     #[inline(always)]
     fn constant(value: f64) -> Self {
         Self::from_f64(value)
@@ -23,20 +23,20 @@ pub trait Activation: Float {
         let span = end.sub(self);
         let from_start = self.add(weight.mul(span));
         let from_end = end.sub(span.mul(Self::ONE.sub(weight)));
-        if weight.abs() < Self::constant(0.5) { from_start } else { from_end }
+        Self::select(weight.abs().lt(Self::constant(0.5)), from_start, from_end)
     }
 
     #[inline(always)]
     fn log_add_exp(self, other: Self) -> Self {
         let sum = self.max(other).add(self.sub(other).abs().neg().exp().ln_1p());
-        if self.is_infinite() && self == other { self } else { sum }
+        Self::select(self.is_infinite() & self.eq(other), self, sum)
     }
 
     #[inline(always)]
     fn log_add_exp2(self, other: Self) -> Self {
         let rest = self.sub(other).abs().neg().exp2().ln_1p();
         let sum = self.max(other).add(rest.mul(Self::constant(std::f64::consts::LOG2_E)));
-        if self.is_infinite() && self == other { self } else { sum }
+        Self::select(self.is_infinite() & self.eq(other), self, sum)
     }
 
     #[inline(always)]
@@ -47,18 +47,13 @@ pub trait Activation: Float {
     #[inline(always)]
     fn sinc(self) -> Self {
         let angle = self.half_turns();
-        if self == Self::ZERO { Self::ONE } else { angle.sin().div(angle) }
-    }
-
-    fn sinc_far(self) -> Self {
-        let angle = self.half_turns();
-        angle.sin_far().div(angle)
+        Self::select(self.eq(Self::ZERO), Self::ONE, angle.sin().div(angle))
     }
 
     #[inline(always)]
     fn angle(self) -> Self {
-        let angle = if self < Self::ZERO { Self::constant(std::f64::consts::PI) } else { Self::ZERO };
-        if self.is_nan() { self } else { angle }
+        let angle = Self::select(self.lt(Self::ZERO), Self::constant(std::f64::consts::PI), Self::ZERO);
+        Self::select(self.is_nan(), self, angle)
     }
 
     #[inline(always)]
@@ -66,47 +61,39 @@ pub trait Activation: Float {
         let scale = Self::constant(10.0).pow(decimals.abs());
         let before = self.div(scale).round_even().mul(scale);
         let after = self.mul(scale).round_even().div(scale);
-        if decimals < Self::ZERO { before } else { after }
-    }
-
-    /// Between a half and one, where the number is neither zero nor infinite.
-    fn frexp_mantissa(self) -> Self {
-        Self::from_f64(libm::frexp(self.to_f64()).0)
-    }
-
-    fn frexp_exponent(self) -> Self {
-        if self.is_finite() { Self::from_f64(f64::from(libm::frexp(self.to_f64()).1)) } else { Self::ZERO }
+        Self::select(decimals.lt(Self::ZERO), before, after)
     }
 
     #[inline(always)]
     fn entr(self) -> Self {
-        let inside = if self < Self::ZERO { Self::LOWEST } else { Self::ZERO };
-        let inside = if self > Self::ZERO { self.mul(self.ln()).neg() } else { inside };
-        if self.is_nan() { self } else { inside }
+        let inside = Self::select(self.lt(Self::ZERO), Self::LOWEST, Self::ZERO);
+        let inside = Self::select(self.gt(Self::ZERO), self.mul(self.ln()).neg(), inside);
+        Self::select(self.is_nan(), self, inside)
     }
 
     #[inline(always)]
     fn logit(self, eps: Self) -> Self {
         // The bounds cross where eps is above a half: the lower one is asked first, as PyTorch asks.
         let high = Self::ONE.sub(eps);
-        let below_high = if self > high { high } else { self };
-        let clamped = if self < eps { eps } else { below_high };
-        let inside = if eps < Self::ZERO { self } else { clamped };
+        let below_high = Self::select(self.gt(high), high, self);
+        let clamped = Self::select(self.lt(eps), eps, below_high);
+        let inside = Self::select(eps.lt(Self::ZERO), self, clamped);
         inside.div(Self::ONE.sub(inside)).ln()
     }
 
     #[inline(always)]
     fn logit_backward(self, grad: Self, eps: Self) -> Self {
-        let (low, outside) = if eps < Self::ZERO { (Self::ZERO, Self::NAN) } else { (eps, Self::ZERO) };
+        let none = eps.lt(Self::ZERO);
+        let (low, outside) = (Self::select(none, Self::ZERO, eps), Self::select(none, Self::NAN, Self::ZERO));
         let inside = grad.div(self.mul(Self::ONE.sub(self)));
-        if self < low || self > Self::ONE.sub(low) { outside } else { inside }
+        Self::select(self.lt(low) | self.gt(Self::ONE.sub(low)), outside, inside)
     }
 
     #[inline(always)]
     fn nan_to_num(self, nan: Self, positive: Self, negative: Self) -> Self {
-        let bounded = if self == Self::HIGHEST { positive } else { self };
-        let bounded = if self == Self::LOWEST { negative } else { bounded };
-        if self.is_nan() { nan } else { bounded }
+        let bounded = Self::select(self.eq(Self::HIGHEST), positive, self);
+        let bounded = Self::select(self.eq(Self::LOWEST), negative, bounded);
+        Self::select(self.is_nan(), nan, bounded)
     }
 
     #[inline(always)]
@@ -117,14 +104,14 @@ pub trait Activation: Float {
     #[inline(always)]
     fn hardswish_backward(self, grad: Self) -> Self {
         let slope = self.div(Self::constant(3.0)).add(Self::constant(0.5));
-        let inside = if self < Self::constant(3.0) { grad.mul(slope) } else { grad };
-        if self <= Self::constant(-3.0) { Self::ZERO } else { inside }
+        let inside = Self::select(self.lt(Self::constant(3.0)), grad.mul(slope), grad);
+        Self::select(self.le(Self::constant(-3.0)), Self::ZERO, inside)
     }
 
     #[inline(always)]
     fn elu(self, alpha: Self, scale: Self, input_scale: Self) -> Self {
         let negative = self.mul(input_scale).exp_m1().mul(alpha.mul(scale));
-        if self < Self::ZERO { negative } else { self.mul(scale) }
+        Self::select(self.lt(Self::ZERO), negative, self.mul(scale))
     }
 
     /// `scalars`: alpha, scale, input_scale, and whether `self` is elu's result.
@@ -134,8 +121,8 @@ pub trait Activation: Float {
         let negative = alpha.mul(scale);
         let of_result = self.add(negative);
         let of_input = negative.mul(self.mul(input_scale).exp());
-        let slope = input_scale.mul(if is_result.is_true() { of_result } else { of_input });
-        grad.mul(if self <= Self::ZERO { slope } else { scale })
+        let slope = input_scale.mul(Self::select(is_result.is_true(), of_result, of_input));
+        grad.mul(Self::select(self.le(Self::ZERO), slope, scale))
     }
 
     #[inline(always)]
@@ -184,7 +171,7 @@ pub trait Activation: Float {
         let exponential = self.exp();
         let product = exponential.mul_add(exponential, exponential.add(exponential));
         let tanh = product.div(product.add(Self::constant(2.0)));
-        if self > Self::constant(20.0) { Self::ONE } else { tanh }
+        Self::select(self.gt(Self::constant(20.0)), Self::ONE, tanh)
     }
 
     #[inline(always)]
@@ -198,20 +185,20 @@ pub trait Activation: Float {
     fn softplus(self, beta: Self, threshold: Self) -> Self {
         let scaled = self.mul(beta);
         let soft = scaled.exp().ln_1p().div(beta);
-        if scaled > threshold { self } else { soft }
+        Self::select(scaled.gt(threshold), self, soft)
     }
 
     #[inline(always)]
     fn softplus_backward(self, grad: Self, beta: Self, threshold: Self) -> Self {
         let scaled = self.mul(beta);
-        if scaled > threshold { grad } else { grad.mul(scaled.sigmoid()) }
+        Self::select(scaled.gt(threshold), grad, grad.mul(scaled.sigmoid()))
     }
 
     #[inline(always)]
     fn softshrink(self, lambda: Self) -> Self {
-        let inside = if self.is_nan() { self } else { Self::ZERO };
-        let inside = if self < lambda.neg() { self.add(lambda) } else { inside };
-        if self > lambda { self.sub(lambda) } else { inside }
+        let inside = Self::select(self.is_nan(), self, Self::ZERO);
+        let inside = Self::select(self.lt(lambda.neg()), self.add(lambda), inside);
+        Self::select(self.gt(lambda), self.sub(lambda), inside)
     }
 
     /// Of a difference's magnitude.
@@ -219,14 +206,14 @@ pub trait Activation: Float {
     fn smooth_l1(self, beta: Self) -> Self {
         let half = Self::constant(0.5);
         let inside = half.mul(self).mul(self).div(beta);
-        if self < beta { inside } else { self.sub(half.mul(beta)) }
+        Self::select(self.lt(beta), inside, self.sub(half.mul(beta)))
     }
 
     /// Of a difference.
     #[inline(always)]
     fn smooth_l1_backward(self, grad: Self, beta: Self) -> Self {
-        let inside = if self >= beta { grad } else { grad.mul(self).div(beta) };
-        if self <= beta.neg() { grad.neg() } else { inside }
+        let inside = Self::select(self.ge(beta), grad, grad.mul(self).div(beta));
+        Self::select(self.le(beta.neg()), grad.neg(), inside)
     }
 
     /// Of a difference's magnitude.
@@ -234,7 +221,7 @@ pub trait Activation: Float {
     fn huber(self, delta: Self) -> Self {
         let half = Self::constant(0.5);
         let outside = delta.mul(self.sub(half.mul(delta)));
-        if self <= delta { half.mul(self).mul(self) } else { outside }
+        Self::select(self.le(delta), half.mul(self).mul(self), outside)
     }
 
     /// Logarithms are bounded, so that a target of zero or one gives a finite loss.
@@ -253,4 +240,4 @@ pub trait Activation: Float {
     }
 }
 
-impl<T: Float> Activation for T {}
+impl<T: Floating> Activation for T {}

@@ -1,9 +1,10 @@
 //! Functions of integers.
 
 use crate::element::{Integral, Number};
+use crate::value::{Bitwise, Numeric};
 
-/// Integers: what is both a number and a row of bits.
-pub trait Whole: Integral + Number {
+/// Divisors of integers.
+pub trait Divisors: Integral + Number {
     /// The greatest common divisor, by Euclid.
     fn gcd(self, other: Self) -> Self {
         let (mut divisor, mut rest) = (self.abs(), other.abs());
@@ -22,27 +23,27 @@ pub trait Whole: Integral + Number {
         }
         quotient.mul(other).abs()
     }
+}
+impl<T: Integral + Number> Divisors for T {}
 
+/// Integers: what is both a number and a row of bits.
+pub trait Whole: Bitwise + Numeric {
     /// Of floats as bits (sign and magnitude), the neighbour of `self` on the side of `target`.
     /// Magnitudes above `infinity` are NaN.
     #[inline(always)]
     fn next_after(self, target: Self, infinity: Self) -> Self {
         let magnitude = |bits: Self| bits.and(Self::HIGHEST);
         // Ordered as the floats are; both zeros are zero.
-        let place = |bits: Self| if bits < Self::ZERO { magnitude(bits).neg() } else { bits };
+        let place = |bits: Self| Self::select(bits.lt(Self::ZERO), magnitude(bits).neg(), bits);
         let (from, to) = (place(self), place(target));
-        let next = if to > from { from.add(Self::ONE) } else { from.sub(Self::ONE) };
+        let next = Self::select(to.gt(from), from.add(Self::ONE), from.sub(Self::ONE));
         let sign = Self::HIGHEST.not();
         // From one upwards and from minus one, zero keeps the sign of where it came from.
-        let negative = next < Self::ZERO || (next == Self::ZERO && self < Self::ZERO);
-        let bits = if negative { next.neg().or(sign) } else { next };
-        let arrived = if from == to { target } else { bits };
-        let arrived = if magnitude(target) > infinity { target } else { arrived };
-        if magnitude(self) > infinity { self } else { arrived }
+        let negative = next.lt(Self::ZERO) | (next.eq(Self::ZERO) & self.lt(Self::ZERO));
+        let bits = Self::select(negative, next.neg().or(sign), next);
+        let arrived = Self::select(from.eq(to), target, bits);
+        let arrived = Self::select(magnitude(target).gt(infinity), target, arrived);
+        Self::select(magnitude(self).gt(infinity), self, arrived)
     }
 }
-impl Whole for u8 {}
-impl Whole for i8 {}
-impl Whole for i16 {}
-impl Whole for i32 {}
-impl Whole for i64 {}
+impl<T: Bitwise + Numeric> Whole for T {}

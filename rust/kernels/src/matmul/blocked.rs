@@ -3,11 +3,11 @@
 //! panels of `a` stream past it from the second.
 
 use super::Matrix;
-use crate::element::Element;
 use crate::error::Result;
 use crate::isa::Level;
 use crate::lanes::{Kernel, Lanes, Real, WIDEST, run_at, transpose};
 use crate::scratch::Scratch;
+use crate::value::Value;
 
 /// Depth of a block: a panel of `b` takes most of the first-level cache.
 const DEPTH: usize = 192;

@@ -6,6 +6,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::isa::Level;
 use crate::scratch::Scratch;
+use crate::value::Value;
 
 /// Multiply-adds of a cell below which it is not cut further: some microseconds.
 const CELL_WORK: usize = 1 << 19;

@@ -2,11 +2,11 @@
 //! vectors along the depth, in place, and are joined at its end.
 
 use super::Matrix;
-use crate::element::Element;
 use crate::error::Result;
 use crate::isa::Level;
 use crate::lanes::{Kernel, Lanes, Real, WIDEST, run_at};
 use crate::scratch::Scratch;
+use crate::value::Value;
 
 /// Rows from which the copies of other ways are shared by enough.
 const ROWS: usize = 32;

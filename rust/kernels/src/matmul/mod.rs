@@ -26,6 +26,7 @@ use crate::isa;
 use crate::loops::copy;
 use crate::scratch::Scratch;
 use crate::threads;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 use cell::{Cell, Cells};
 use half::{bf16, f16};

@@ -5,7 +5,7 @@
 //! channels first, channels last and any other layout take the same path.
 
 use crate::convert::StoredFloat;
-use crate::element::{Element, Float};
+use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::fallible::{Collected, filled};
 use crate::index::contiguous_strides;
@@ -15,6 +15,7 @@ use crate::loops::iterate::Space;
 use crate::reduce::engine::Shared;
 use crate::reduce::moments::pair_sums;
 use crate::threads;
+use crate::value::{Floating, Value};
 use crate::view::View;
 
 /// Elements of a task of the linear map.

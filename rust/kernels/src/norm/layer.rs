@@ -12,6 +12,7 @@ use crate::match_float;
 use crate::reduce::engine::Shared;
 use crate::reduce::moments::{Spread, pair_sums, spread};
 use crate::threads;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 
 /// Elements of a task.

@@ -8,6 +8,7 @@ mod table;
 pub use row::{Entry, Expression, Outputs, Row};
 pub use table::{OPS, Op};
 
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::profile;
 use crate::validate;
@@ -25,6 +26,21 @@ impl Op {
 }
 
 impl Row {
+    /// Whether an element of a pointwise op costs more than it takes to write it and read it again, half a
+    /// nanosecond: of the halves and f32, with the widest vectors.
+    pub fn is_dear(&self) -> bool {
+        /// Operations that vectors of a core of 3 GHz do an element in that time.
+        const OPERATIONS: usize = 24;
+        match self.entry {
+            Entry::Kernel(_) => false,
+            Entry::Pointwise(expression) if expression.opaque().is_some() => true,
+            Entry::Pointwise(expression) => {
+                let trace = expression.trace(DType::F32);
+                trace.is_some_and(|trace| trace.has_functions() && trace.cost() > OPERATIONS)
+            }
+        }
+    }
+
     /// Whether it is this op's.
     pub fn is(&self, op: Op) -> bool {
         std::ptr::eq(self, op.row())

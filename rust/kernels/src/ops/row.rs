@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::isa::Level;
 use crate::lanes::compiled_for;
 use crate::ops::flops::Flops;
+use crate::trace::Trace;
 use crate::view::{Attrs, View};
 
 /// One op.
@@ -95,6 +96,10 @@ pub struct Block {
 /// A row's expression: gives the block loop for a compute type, where the row has that type.
 pub trait Expression: Sync {
     fn block(&self, compute: DType) -> Option<Block>;
+    /// The expression as data, over the same type; None for one that is opaque.
+    fn trace(&self, compute: DType) -> Option<&'static Trace>;
+    /// Why it has no trace.
+    fn opaque(&self) -> Option<&'static str>;
     /// Whether a zero in an integer second input is refused.
     fn divides(&self) -> bool;
     /// See [`Block::keeps_number`].
@@ -242,7 +247,7 @@ macro_rules! table {
     (
         pointwise {$(
             $(#[doc = $doc:literal])*
-            $name:ident: $arity:tt($set:tt) $(-> $out:ident)? $([$form:ident: $($aten:literal),*])? $(, $row_flag:ident)* =
+            $name:ident: $arity:tt($set:tt) $(-> $out:ident)? $([$form:ident: $($aten:literal),*])? $(, $row_flag:ident $(($reason:literal))?)* =
                 |$($input:ident),+; $scalars:pat_param| $body:expr $(, where $rare:expr => $slow:expr)?;
         )*}
         kernels {$(
@@ -261,10 +266,16 @@ macro_rules! table {
             $(pub mod $name {
                 use super::super::*;
                 pub struct Pointwise;
-                table!(@apply Pointwise $arity $set ($($out)?) ($($input),+) $scalars => $body $(, $rare, $slow)?);
+                table!(@bounds $set [$($row_flag)*] $arity ($($out)?) ($($input),+) $scalars => $body $(, $rare, $slow)?);
                 impl Expression for Pointwise {
                     fn block(&self, compute: DType) -> Option<Block> {
-                        table!(@block $set compute Pointwise (table!(@arity $arity)))
+                        table!(@types $set block compute (table!(@arity $arity)))
+                    }
+                    fn trace(&self, compute: DType) -> Option<&'static Trace> {
+                        table!(@trace [$($row_flag)*] $set compute (table!(@arity $arity)))
+                    }
+                    fn opaque(&self) -> Option<&'static str> {
+                        None $($(.or(Some($reason)))?)*
                     }
                     fn divides(&self) -> bool {
                         table!(@divides $($row_flag)*)
@@ -315,20 +326,47 @@ macro_rules! table {
     (@keeps_number) => { false };
     (@keeps_number keeps_number $($rest:ident)*) => { true };
     (@keeps_number $other:ident $($rest:ident)*) => { table!(@keeps_number $($rest)*) };
-    (@apply $name:ident $arity:tt float ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
-        table!(@implement Float $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
+    // What an expression of each set may do: to elements, and to values of any kind.
+    (@bounds float $($rest:tt)*) => { table!(@expression (Float) (Floating) $($rest)*); };
+    (@bounds integral $($rest:tt)*) => { table!(@expression (Integral) (Bitwise) $($rest)*); };
+    (@bounds integer $($rest:tt)*) => { table!(@expression (Integral + Number) (Whole) $($rest)*); };
+    (@bounds numeric $($rest:tt)*) => { table!(@expression (Number) (Numeric) $($rest)*); };
+    (@bounds all $($rest:tt)*) => { table!(@expression (Element) (Value) $($rest)*); };
+    // An opaque expression is over elements alone.
+    (@expression $element:tt $value:tt [opaque $($flag:ident)*] $($rest:tt)*) => {
+        table!(@implement $element $element $($rest)*);
     };
-    (@apply $name:ident $arity:tt integral ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
-        table!(@implement Integral $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
+    (@expression $element:tt $value:tt [$other:ident $($flag:ident)*] $($rest:tt)*) => {
+        table!(@expression $element $value [$($flag)*] $($rest)*);
     };
-    (@apply $name:ident $arity:tt integer ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
-        table!(@implement Whole $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
+    (@expression $element:tt $value:tt [] $($rest:tt)*) => { table!(@implement $element $value $($rest)*); };
+    (@implement ($($element:tt)+) ($($value:tt)+) $arity:tt () ($($input:ident),+) $scalars:pat_param => $body:expr
+        $(, $rare:expr, $slow:expr)?) => {
+        #[inline(always)]
+        fn evaluate<T: $($value)+>([$($input),+]: [T; table!(@arity $arity)], $scalars: [T; SCALARS]) -> T {
+            $body
+        }
+        impl<T: Compute + Stored + $($element)+> Apply<T, { table!(@arity $arity) }> for Pointwise {
+            type Out = T;
+            #[inline(always)]
+            fn apply(inputs: [T; table!(@arity $arity)], scalars: [T; SCALARS]) -> T {
+                evaluate(inputs, scalars)
+            }
+            table!(@rare T $arity ($($input),+) $scalars $(=> $rare, $slow)?);
+        }
     };
-    (@apply $name:ident $arity:tt numeric ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
-        table!(@implement Number $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
-    };
-    (@apply $name:ident $arity:tt $set:tt ($($out:ident)?) $inputs:tt $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
-        table!(@implement Element $name $arity ($($out)?) $inputs $scalars => $body $(, $rare, $slow)?);
+    (@implement ($($element:tt)+) ($($value:tt)+) $arity:tt (bool) ($($input:ident),+) $scalars:pat_param => $body:expr) => {
+        #[inline(always)]
+        fn evaluate<T: $($value)+>([$($input),+]: [T; table!(@arity $arity)], $scalars: [T; SCALARS]) -> T::Mask {
+            $body
+        }
+        impl<T: Compute + $($element)+> Apply<T, { table!(@arity $arity) }> for Pointwise {
+            type Out = Bool;
+            #[inline(always)]
+            fn apply(inputs: [T; table!(@arity $arity)], scalars: [T; SCALARS]) -> Bool {
+                Bool::new(evaluate(inputs, scalars))
+            }
+        }
     };
     (@rare $type:ident $arity:tt $inputs:tt $scalars:pat_param) => {};
     (@rare $type:ident $arity:tt ($($input:ident),+) $scalars:pat_param => $rare:expr, $slow:expr) => {
@@ -340,48 +378,35 @@ macro_rules! table {
             $slow
         }
     };
-    (@implement $bound:ident $name:ident $arity:tt () ($($input:ident),+) $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
-        impl<T: Compute + $bound> Apply<T, { table!(@arity $arity) }> for $name
-        where
-            T: Stored,
-        {
-            type Out = T;
-            #[inline(always)]
-            fn apply([$($input),+]: [T; table!(@arity $arity)], $scalars: [T; SCALARS]) -> T {
-                $body
-            }
-            table!(@rare T $arity ($($input),+) $scalars $(=> $rare, $slow)?);
-        }
+    (@trace [opaque $($flag:ident)*] $set:ident $compute:ident $arity:tt) => {{
+        let _ = $compute;
+        None
+    }};
+    (@trace [$other:ident $($flag:ident)*] $($rest:tt)*) => { table!(@trace [$($flag)*] $($rest)*) };
+    (@trace [] $set:ident $compute:ident $arity:tt) => { table!(@types $set trace $compute $arity) };
+    (@types float $what:ident $compute:ident $arity:tt) => { table!(@match $what $compute $arity F32 f32 F64 f64) };
+    (@types integer $what:ident $compute:ident $arity:tt) => {
+        table!(@match $what $compute $arity U8 u8 I8 i8 I16 i16 I32 i32 I64 i64)
     };
-    (@implement $bound:ident $name:ident $arity:tt (bool) ($($input:ident),+) $scalars:pat_param => $body:expr $(, $rare:expr, $slow:expr)?) => {
-        impl<T: Compute + $bound> Apply<T, { table!(@arity $arity) }> for $name {
-            type Out = Bool;
-            #[inline(always)]
-            fn apply([$($input),+]: [T; table!(@arity $arity)], $scalars: [T; SCALARS]) -> Bool {
-                Bool::new($body)
-            }
-        }
+    (@types integral $what:ident $compute:ident $arity:tt) => {
+        table!(@match $what $compute $arity U8 u8 I8 i8 I16 i16 I32 i32 I64 i64 Bool Bool)
     };
-    (@block float $compute:ident $name:ident $arity:tt) => {
-        table!(@match $compute $name $arity F32 f32 F64 f64)
+    (@types numeric $what:ident $compute:ident $arity:tt) => {
+        table!(@match $what $compute $arity F32 f32 F64 f64 U8 u8 I8 i8 I16 i16 I32 i32 I64 i64)
     };
-    (@block integer $compute:ident $name:ident $arity:tt) => {
-        table!(@match $compute $name $arity U8 u8 I8 i8 I16 i16 I32 i32 I64 i64)
+    (@types all $what:ident $compute:ident $arity:tt) => {
+        table!(@match $what $compute $arity F32 f32 F64 f64 U8 u8 I8 i8 I16 i16 I32 i32 I64 i64 Bool Bool)
     };
-    (@block integral $compute:ident $name:ident $arity:tt) => {
-        table!(@match $compute $name $arity U8 u8 I8 i8 I16 i16 I32 i32 I64 i64 Bool Bool)
-    };
-    (@block numeric $compute:ident $name:ident $arity:tt) => {
-        table!(@match $compute $name $arity F32 f32 F64 f64 U8 u8 I8 i8 I16 i16 I32 i32 I64 i64)
-    };
-    (@block all $compute:ident $name:ident $arity:tt) => {
-        table!(@match $compute $name $arity F32 f32 F64 f64 U8 u8 I8 i8 I16 i16 I32 i32 I64 i64 Bool Bool)
-    };
-    (@match $compute:ident $name:ident $arity:tt $($dtype:ident $type:ident)*) => {
+    (@match $what:ident $compute:ident $arity:tt $($dtype:ident $type:ident)*) => {
         match $compute {
-            $(DType::$dtype => Some(Block::of::<$name, $type, { $arity }>()),)*
+            $(DType::$dtype => table!(@$what $type $arity),)*
             _ => None,
         }
     };
+    (@block $type:ident $arity:tt) => { Some(Block::of::<Pointwise, $type, { $arity }>()) };
+    (@trace $type:ident $arity:tt) => {{
+        static TRACE: OnceLock<Trace> = OnceLock::new();
+        Some(TRACE.get_or_init(|| record::<$type, { $arity }, _>(evaluate::<Traced<$type>>)))
+    }};
 }
 pub(crate) use table;

@@ -4,7 +4,7 @@
 //! A pointwise row:
 //!
 //! ```text
-//! name: arity(types) [-> bool] [form: "aten overloads"] [, divides] [, keeps_number] =
+//! name: arity(types) [-> bool] [form: "aten overloads"] [, divides] [, keeps_number] [, opaque("why")] =
 //!     |inputs; scalars| expression [, where condition => slow expression];
 //! ```
 //!
@@ -18,10 +18,15 @@
 //! - `divides`: refuses a zero in an integer second input before anything is written.
 //! - `keeps_number`: of half types, whose operands and results are rounded to them, a second input of one element
 //!   is not.
+//! - `opaque`: the expression loops, by nature, so it is not recorded ([`crate::trace`]) and has no machine code. Only
+//!   that is a reason.
 //! - `where`: for inputs outside of what the branch-free expression is right for.
+//! - `expression`: over [`crate::value`]'s traits, free of branches; of opaque rows, over those of `element`.
 //! - `scalars`: the overload's `Scalar`, `float` and `bool` arguments (in order) as `[T; 4]`.
 //!
 //! The rows of other classes are in `kernels.rs`.
+
+use std::sync::OnceLock;
 
 use super::flops;
 use super::kernels::with_kernels;
@@ -31,7 +36,9 @@ use crate::dtype::DType;
 use crate::element::{Bool, Element, Float, Integral, Number};
 use crate::math::activation::Activation;
 use crate::math::special::Special;
-use crate::math::whole::Whole;
+use crate::math::whole::{Divisors, Whole};
+use crate::trace::{Trace, Traced, record};
+use crate::value::{Bitwise, Floating, Numeric, Value};
 
 with_kernels! {
     pointwise {
@@ -62,8 +69,8 @@ with_kernels! {
             |x; s| x.raised(s[0]);
         maximum: binary(all) [structured: "maximum", "maximum.out"] = |a, b; _| a.max(b);
         minimum: binary(all) [structured: "minimum", "minimum.out"] = |a, b; _| a.min(b);
-        fmax: binary(all) [structured: "fmax", "fmax.out"] = |a, b; _| if a.is_nan() || b > a { b } else { a };
-        fmin: binary(all) [structured: "fmin", "fmin.out"] = |a, b; _| if a.is_nan() || b < a { b } else { a };
+        fmax: binary(all) [structured: "fmax", "fmax.out"] = |a, b; _| T::select(a.is_nan() | b.gt(a), b, a);
+        fmin: binary(all) [structured: "fmin", "fmin.out"] = |a, b; _| T::select(a.is_nan() | b.lt(a), b, a);
         /// Scalars: min, max; a missing one is the lowest or highest value.
         clamp: unary(numeric) = |x; s| x.max(s[0]).min(s[1]);
         /// self, min, max
@@ -129,11 +136,11 @@ with_kernels! {
         logaddexp: binary(float) [structured: "logaddexp", "logaddexp.out"] = |a, b; _| a.log_add_exp(b);
         logaddexp2: binary(float) [structured: "logaddexp2", "logaddexp2.out"] = |a, b; _| a.log_add_exp2(b);
         xlogy: binary(float) [structured: "xlogy.Tensor", "xlogy_.Tensor", "xlogy.OutTensor"] =
-            |a, b; _| if a == T::ZERO && !b.is_nan() { T::ZERO } else { a.mul(b.ln()) };
+            |a, b; _| T::select(a.eq(T::ZERO) & !b.is_nan(), T::ZERO, a.mul(b.ln()));
         xlog1py: binary(float) [structured: "special_xlog1py", "special_xlog1py.out"] =
-            |a, b; _| if a == T::ZERO && !b.is_nan() { T::ZERO } else { a.mul(b.ln_1p()) };
+            |a, b; _| T::select(a.eq(T::ZERO) & !b.is_nan(), T::ZERO, a.mul(b.ln_1p()));
         sinc: unary(float) [structured: "sinc", "sinc_", "sinc.out"] =
-            |x; _| x.sinc(), where x.half_turns().is_far() => x.sinc_far();
+            |x; _| x.sinc(), where x.half_turns().is_far() => x.half_turns().sin_far().div(x.half_turns());
         /// The angle of a real number: 0, pi or NaN.
         angle: unary(float) = |x; _| x.angle();
         /// Scalar: the number of decimals.
@@ -143,27 +150,27 @@ with_kernels! {
         frexp_exponent: unary(float) = |x; _| x.frexp_exponent();
         /// Of a norm, what brings it down to the scalar where it is above.
         renorm_factor: unary(float) =
-            |norm; s| if norm > s[0] { s[0].div(norm.add(T::constant(1e-7))) } else { T::ONE };
+            |norm; s| T::select(norm.gt(s[0]), s[0].div(norm.add(T::constant(1e-7))), T::ONE);
         // Special functions.
-        lgamma: unary(float) [structured: "lgamma", "lgamma_", "lgamma.out"] = |x; _| x.lgamma();
-        digamma: unary(float) [structured: "digamma", "digamma_", "digamma.out"] = |x; _| x.digamma();
+        lgamma: unary(float) [structured: "lgamma", "lgamma_", "lgamma.out"], opaque("has regions and series") = |x; _| x.lgamma();
+        digamma: unary(float) [structured: "digamma", "digamma_", "digamma.out"], opaque("climbs until its series converges") = |x; _| x.digamma();
         /// Scalar: the order.
-        polygamma: unary(float) [structured: "polygamma", "polygamma.out"] = |x; s| x.polygamma(s[0]);
-        igamma: binary(float) [structured: "igamma", "igamma_", "igamma.out"] = |a, x; _| a.igamma(x);
-        igammac: binary(float) [structured: "igammac", "igammac_", "igammac.out"] = |a, x; _| a.igammac(x);
-        zeta: binary(float) [structured: "special_zeta", "special_zeta.out"] = |x, q; _| x.zeta(q);
-        erfinv: unary(float) [structured: "erfinv", "erfinv_", "erfinv.out"] = |x; _| x.erfinv();
-        erfcx: unary(float) [structured: "special_erfcx", "special_erfcx.out"] = |x; _| x.erfcx();
-        ndtri: unary(float) [structured: "special_ndtri", "special_ndtri.out"] = |x; _| x.ndtri();
-        log_ndtr: unary(float) [structured: "special_log_ndtr", "special_log_ndtr.out"] = |x; _| x.log_ndtr();
-        i0: unary(float) [structured: "i0", "i0_", "i0.out"] = |x; _| x.i0();
-        i0e: unary(float) [structured: "special_i0e", "special_i0e.out"] = |x; _| x.i0e();
-        i1: unary(float) [structured: "special_i1", "special_i1.out"] = |x; _| x.i1();
-        i1e: unary(float) [structured: "special_i1e", "special_i1e.out"] = |x; _| x.i1e();
+        polygamma: unary(float) [structured: "polygamma", "polygamma.out"], opaque("sums a series") = |x; s| x.polygamma(s[0]);
+        igamma: binary(float) [structured: "igamma", "igamma_", "igamma.out"], opaque("iterates until it converges") = |a, x; _| a.igamma(x);
+        igammac: binary(float) [structured: "igammac", "igammac_", "igammac.out"], opaque("iterates until it converges") = |a, x; _| a.igammac(x);
+        zeta: binary(float) [structured: "special_zeta", "special_zeta.out"], opaque("sums a series") = |x, q; _| x.zeta(q);
+        erfinv: unary(float) [structured: "erfinv", "erfinv_", "erfinv.out"], opaque("has regions, each with a series") = |x; _| x.erfinv();
+        erfcx: unary(float) [structured: "special_erfcx", "special_erfcx.out"], opaque("has regions, each with a series") = |x; _| x.erfcx();
+        ndtri: unary(float) [structured: "special_ndtri", "special_ndtri.out"], opaque("has regions, each with a series") = |x; _| x.ndtri();
+        log_ndtr: unary(float) [structured: "special_log_ndtr", "special_log_ndtr.out"], opaque("has regions, each with a series") = |x; _| x.log_ndtr();
+        i0: unary(float) [structured: "i0", "i0_", "i0.out"], opaque("sums a series") = |x; _| x.i0();
+        i0e: unary(float) [structured: "special_i0e", "special_i0e.out"], opaque("sums a series") = |x; _| x.i0e();
+        i1: unary(float) [structured: "special_i1", "special_i1.out"], opaque("sums a series") = |x; _| x.i1();
+        i1e: unary(float) [structured: "special_i1e", "special_i1e.out"], opaque("sums a series") = |x; _| x.i1e();
         /// How a draw of the gamma distribution moves with its shape, of which it is the second input.
-        standard_gamma_grad: binary(float) = |alpha, x; _| alpha.standard_gamma_grad(x);
+        standard_gamma_grad: binary(float), opaque("has regions, each with a series") = |alpha, x; _| alpha.standard_gamma_grad(x);
         /// How a share of the Dirichlet distribution moves with its alpha; then the total of alphas.
-        dirichlet_grad: ternary(float) = |x, alpha, total; _| x.dirichlet_grad(alpha, total);
+        dirichlet_grad: ternary(float), opaque("has regions, each with a series") = |x, alpha, total; _| x.dirichlet_grad(alpha, total);
         /// -x ln(x); 0 at 0.
         entr: unary(float) [structured: "special_entr", "special_entr.out"] = |x; _| x.entr();
         /// Scalar: eps, negative where it was not given.
@@ -175,21 +182,21 @@ with_kernels! {
         // Tests and comparisons.
         isnan: unary(all) -> bool [plain: "isnan", "isnan.out"] = |x; _| x.is_nan();
         isinf: unary(all) -> bool [plain: "isinf", "isinf.out"] = |x; _| x.is_infinite();
-        isposinf: unary(all) -> bool [structured: "isposinf", "isposinf.out"] = |x; _| x.is_infinite() && x > T::ZERO;
-        isneginf: unary(all) -> bool [structured: "isneginf", "isneginf.out"] = |x; _| x.is_infinite() && x < T::ZERO;
+        isposinf: unary(all) -> bool [structured: "isposinf", "isposinf.out"] = |x; _| x.is_infinite() & x.gt(T::ZERO);
+        isneginf: unary(all) -> bool [structured: "isneginf", "isneginf.out"] = |x; _| x.is_infinite() & x.lt(T::ZERO);
         signbit: unary(all) -> bool [structured: "signbit", "signbit.out"] = |x; _| x.is_sign_negative();
-        eq: binary(all) -> bool [structured: "eq.Tensor", "eq_.Tensor", "eq.Tensor_out"] = |a, b; _| a == b;
-        eq_scalar: unary(all) -> bool [structured: "eq.Scalar", "eq_.Scalar", "eq.Scalar_out"] = |x; s| x == s[0];
-        ne: binary(all) -> bool [structured: "ne.Tensor", "ne_.Tensor", "ne.Tensor_out"] = |a, b; _| a != b;
-        ne_scalar: unary(all) -> bool [structured: "ne.Scalar", "ne_.Scalar", "ne.Scalar_out"] = |x; s| x != s[0];
-        lt: binary(all) -> bool [structured: "lt.Tensor", "lt_.Tensor", "lt.Tensor_out"] = |a, b; _| a < b;
-        lt_scalar: unary(all) -> bool [structured: "lt.Scalar", "lt_.Scalar", "lt.Scalar_out"] = |x; s| x < s[0];
-        le: binary(all) -> bool [structured: "le.Tensor", "le_.Tensor", "le.Tensor_out"] = |a, b; _| a <= b;
-        le_scalar: unary(all) -> bool [structured: "le.Scalar", "le_.Scalar", "le.Scalar_out"] = |x; s| x <= s[0];
-        gt: binary(all) -> bool [structured: "gt.Tensor", "gt_.Tensor", "gt.Tensor_out"] = |a, b; _| a > b;
-        gt_scalar: unary(all) -> bool [structured: "gt.Scalar", "gt_.Scalar", "gt.Scalar_out"] = |x; s| x > s[0];
-        ge: binary(all) -> bool [structured: "ge.Tensor", "ge_.Tensor", "ge.Tensor_out"] = |a, b; _| a >= b;
-        ge_scalar: unary(all) -> bool [structured: "ge.Scalar", "ge_.Scalar", "ge.Scalar_out"] = |x; s| x >= s[0];
+        eq: binary(all) -> bool [structured: "eq.Tensor", "eq_.Tensor", "eq.Tensor_out"] = |a, b; _| a.eq(b);
+        eq_scalar: unary(all) -> bool [structured: "eq.Scalar", "eq_.Scalar", "eq.Scalar_out"] = |x; s| x.eq(s[0]);
+        ne: binary(all) -> bool [structured: "ne.Tensor", "ne_.Tensor", "ne.Tensor_out"] = |a, b; _| a.ne(b);
+        ne_scalar: unary(all) -> bool [structured: "ne.Scalar", "ne_.Scalar", "ne.Scalar_out"] = |x; s| x.ne(s[0]);
+        lt: binary(all) -> bool [structured: "lt.Tensor", "lt_.Tensor", "lt.Tensor_out"] = |a, b; _| a.lt(b);
+        lt_scalar: unary(all) -> bool [structured: "lt.Scalar", "lt_.Scalar", "lt.Scalar_out"] = |x; s| x.lt(s[0]);
+        le: binary(all) -> bool [structured: "le.Tensor", "le_.Tensor", "le.Tensor_out"] = |a, b; _| a.le(b);
+        le_scalar: unary(all) -> bool [structured: "le.Scalar", "le_.Scalar", "le.Scalar_out"] = |x; s| x.le(s[0]);
+        gt: binary(all) -> bool [structured: "gt.Tensor", "gt_.Tensor", "gt.Tensor_out"] = |a, b; _| a.gt(b);
+        gt_scalar: unary(all) -> bool [structured: "gt.Scalar", "gt_.Scalar", "gt.Scalar_out"] = |x; s| x.gt(s[0]);
+        ge: binary(all) -> bool [structured: "ge.Tensor", "ge_.Tensor", "ge.Tensor_out"] = |a, b; _| a.ge(b);
+        ge_scalar: unary(all) -> bool [structured: "ge.Scalar", "ge_.Scalar", "ge.Scalar_out"] = |x; s| x.ge(s[0]);
         logical_not: unary(all) -> bool [plain: "logical_not", "logical_not_", "logical_not.out"] = |x; _| !x.is_true();
         logical_and: binary(all) -> bool [plain: "logical_and", "logical_and_", "logical_and.out"] =
             |a, b; _| a.is_true() & b.is_true();
@@ -198,11 +205,11 @@ with_kernels! {
         logical_xor: binary(all) -> bool [plain: "logical_xor", "logical_xor_", "logical_xor.out"] =
             |a, b; _| a.is_true() ^ b.is_true();
         heaviside: binary(all) [structured: "heaviside", "heaviside_", "heaviside.out"] =
-            |a, b; _| if a == T::ZERO { b } else { T::from_bool(a > T::ZERO) };
+            |a, b; _| T::select(a.eq(T::ZERO), b, T::from_mask(a.gt(T::ZERO)));
         /// condition, self, other
-        where_self: ternary(all) = |a, b, c; _| if a.is_true() { b } else { c };
+        where_self: ternary(all) = |a, b, c; _| T::select(a.is_true(), b, c);
         /// self, mask; scalar: the value.
-        masked_fill: binary(all) = |a, b; s| if b.is_true() { s[0] } else { a };
+        masked_fill: binary(all) = |a, b; s| T::select(b.is_true(), s[0], a);
         // Bits.
         bitwise_not: unary(integral) [structured: "bitwise_not", "bitwise_not_", "bitwise_not.out"] = |x; _| x.not();
         bitwise_and: binary(integral) [structured:
@@ -219,27 +226,27 @@ with_kernels! {
         bitwise_right_shift: binary(integer) [structured:
             "bitwise_right_shift.Tensor", "bitwise_right_shift_.Tensor", "bitwise_right_shift.Tensor_out"] =
             |a, b; _| a.shift_right(b);
-        gcd: binary(integer) [structured: "gcd", "gcd_", "gcd.out"] = |a, b; _| a.gcd(b);
-        lcm: binary(integer) [structured: "lcm", "lcm_", "lcm.out"] = |a, b; _| a.lcm(b);
+        gcd: binary(integer) [structured: "gcd", "gcd_", "gcd.out"], opaque("runs Euclid's loop") = |a, b; _| a.gcd(b);
+        lcm: binary(integer) [structured: "lcm", "lcm_", "lcm.out"], opaque("runs Euclid's loop") = |a, b; _| a.lcm(b);
         /// The neighbour of a float, on the bits of both; scalar: infinity's bits.
         nextafter: binary(integer) = |a, b; s| a.next_after(b, s[0]);
         // Activations.
-        relu: unary(numeric) [plain: "relu", "relu_", "relu.out"] = |x; _| if x < T::ZERO { T::ZERO } else { x };
+        relu: unary(numeric) [plain: "relu", "relu_", "relu.out"] = |x; _| T::select(x.lt(T::ZERO), T::ZERO, x);
         threshold: unary(numeric) [structured: "threshold", "threshold_", "threshold.out"] =
-            |x; s| if x <= s[0] { s[1] } else { x };
+            |x; s| T::select(x.le(s[0]), s[1], x);
         threshold_backward: binary(numeric) [structured: "threshold_backward", "threshold_backward.grad_input"] =
-            |grad, x; s| if x <= s[0] { T::ZERO } else { grad };
+            |grad, x; s| T::select(x.le(s[0]), T::ZERO, grad);
         leaky_relu: unary(float) [structured: "leaky_relu", "leaky_relu_", "leaky_relu.out"] =
-            |x; s| if x > T::ZERO { x } else { x.mul(s[0]) };
+            |x; s| T::select(x.gt(T::ZERO), x, x.mul(s[0]));
         leaky_relu_backward: binary(float) [structured: "leaky_relu_backward", "leaky_relu_backward.grad_input"] =
-            |grad, x; s| if x > T::ZERO { grad } else { grad.mul(s[0]) };
+            |grad, x; s| T::select(x.gt(T::ZERO), grad, grad.mul(s[0]));
         hardtanh: unary(numeric) [plain: "hardtanh", "hardtanh_", "hardtanh.out"] = |x; s| x.max(s[0]).min(s[1]);
         hardtanh_backward: binary(float) [plain: "hardtanh_backward", "hardtanh_backward.grad_input"] =
-            |grad, x; s| if x <= s[0] || x >= s[1] { T::ZERO } else { grad };
+            |grad, x; s| T::select(x.le(s[0]) | x.ge(s[1]), T::ZERO, grad);
         hardsigmoid: unary(float) [structured: "hardsigmoid", "hardsigmoid_", "hardsigmoid.out"] =
             |x; _| x.relu6_of_plus_three().div(T::constant(6.0));
         hardsigmoid_backward: binary(float) [structured: "hardsigmoid_backward", "hardsigmoid_backward.grad_input"] =
-            |grad, x; _| if x.abs() < T::constant(3.0) { grad.mul(T::constant(1.0 / 6.0)) } else { T::ZERO };
+            |grad, x; _| T::select(x.abs().lt(T::constant(3.0)), grad.mul(T::constant(1.0 / 6.0)), T::ZERO);
         hardswish: unary(float) [plain: "hardswish", "hardswish_", "hardswish.out"] =
             |x; _| x.mul(x.relu6_of_plus_three()).div(T::constant(6.0));
         hardswish_backward: binary(float) [plain: "hardswish_backward", "hardswish_backward.out"] =
@@ -270,23 +277,23 @@ with_kernels! {
         log_sigmoid: unary(float) = |x; _| x.min(T::ZERO).sub(x.abs().neg().exp().ln_1p());
         log_sigmoid_backward: binary(float) = |grad, x; _| grad.mul(x.neg().sigmoid());
         hardshrink: unary(float) [structured: "hardshrink", "hardshrink.out"] =
-            |x; s| if x.abs() <= s[0] { T::ZERO } else { x };
+            |x; s| T::select(x.abs().le(s[0]), T::ZERO, x);
         hardshrink_backward: binary(float) [structured: "hardshrink_backward", "hardshrink_backward.grad_input"] =
-            |grad, x; s| if x.abs() <= s[0] { T::ZERO } else { grad };
+            |grad, x; s| T::select(x.abs().le(s[0]), T::ZERO, grad);
         softshrink: unary(float) [structured: "softshrink", "softshrink.out"] = |x; s| x.softshrink(s[0]);
         softshrink_backward: binary(float) [structured: "softshrink_backward", "softshrink_backward.grad_input"] =
-            |grad, x; s| if x.abs() <= s[0] { T::ZERO } else { grad };
+            |grad, x; s| T::select(x.abs().le(s[0]), T::ZERO, grad);
         /// The first half, gated by the second.
         glu: binary(float) = |a, b; _| a.mul(b.sigmoid());
         /// grad, first half, gate
         glu_gate_backward: ternary(float) =
             |grad, a, b; _| grad.mul(a).mul(b.sigmoid()).mul(T::ONE.sub(b.sigmoid()));
         /// self, weight
-        prelu: binary(float) = |x, weight; _| if x > T::ZERO { x } else { weight.mul(x) };
+        prelu: binary(float) = |x, weight; _| T::select(x.gt(T::ZERO), x, weight.mul(x));
         /// grad, self, weight
         prelu_input_backward: ternary(float) =
-            |grad, x, weight; _| if x > T::ZERO { grad } else { weight.mul(grad) };
-        prelu_weight_backward: binary(float) = |grad, x; _| if x > T::ZERO { T::ZERO } else { x.mul(grad) };
+            |grad, x, weight; _| T::select(x.gt(T::ZERO), grad, weight.mul(grad));
+        prelu_weight_backward: binary(float) = |grad, x; _| T::select(x.gt(T::ZERO), T::ZERO, x.mul(grad));
         // Losses, before their reduction; `norm` is what the reduction multiplies the gradient by.
         mse_elementwise: binary(float) = |a, b; _| a.sub(b).mul(a.sub(b));
         /// Scalar: 2 * norm.

@@ -11,6 +11,7 @@ use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::iterate::Space;
 use crate::match_float;
 use crate::threads;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 
 /// Elements of a task.

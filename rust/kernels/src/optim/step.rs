@@ -12,6 +12,7 @@ use crate::loops::copy;
 use crate::loops::iterate::alike;
 use crate::match_float;
 use crate::threads;
+use crate::value::{Floating, Value};
 use crate::view::{Attrs, View};
 
 /// Elements of a task.

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::fallible::{Collected, filled};
 use crate::lanes::Real;
 use crate::match_float;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 
 /// How a coordinate's bin is found; the codes of the row's ints.

@@ -4,7 +4,7 @@ use super::max::store_sums;
 use super::strips::{STRIP, Strip, Tap, Window, for_each_strip, for_each_tap};
 use super::{Images, for_each_block};
 use crate::convert::{Stored, StoredFloat};
-use crate::element::{Element, Float};
+use crate::element::Float;
 use crate::error::{Error, Result};
 use crate::fallible::{Collected, filled, reserved};
 use crate::isa;
@@ -13,6 +13,7 @@ use crate::loops::copy::Cast;
 use crate::match_float;
 use crate::resample::adaptive_window;
 use crate::threads;
+use crate::value::{Floating, Value};
 use crate::view::{Attrs, View};
 
 /// Windows wider than this are summed along their rows, narrower ones in lanes of outputs.
@@ -255,7 +256,7 @@ unsafe fn sum_row<S: StoredFloat>(from: *const S, stride: isize, count: usize) -
                 }
                 at += PARTIAL;
             }
-            total = sums.into_iter().fold(total, Element::add);
+            total = sums.into_iter().fold(total, Value::add);
         }
         while at < count {
             total = total.add((*from.offset(at as isize * stride)).load());
@@ -286,7 +287,7 @@ pub fn adaptive_average_backward(views: &[View<'_>], _attrs: &Attrs<'_>) -> Resu
 fn fill_planes<S: StoredFloat>(grad_in: &View<'_>, grad_out: &View<'_>, inputs: &Images, outputs: &Images) {
     let [images, channels, height, width] = inputs.sizes;
     let pixels = height * width;
-    let divisor = <S::Math as Float>::from_f64(pixels as f64);
+    let divisor = <S::Math as Floating>::from_f64(pixels as f64);
     threads::parallel_chunks(images * channels, (PLANES / pixels).max(1), inputs.numel() / 8, |planes| {
         for plane in planes {
             let at = [plane / channels, plane % channels, 0, 0];

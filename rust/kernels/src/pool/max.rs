@@ -7,7 +7,6 @@ use super::strips::{STRIP, Strip, TASK, Tap, Window, for_each_strip, for_each_ta
 use super::{Images, for_each_block};
 use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
-use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::fallible::filled;
 use crate::index::Arithmetic;
@@ -16,6 +15,7 @@ use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::copy::Cast;
 use crate::threads;
 use crate::validate::indices::Legal;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 use crate::{match_float, match_stored};
 
@@ -100,7 +100,7 @@ impl<S: Arithmetic> MaxStrip<'_, S> {
     /// The strip lies within both outputs, with at most `LANES` lanes; its taps, within the input.
     #[inline(always)]
     pub unsafe fn taps<const LANES: usize>(&self) {
-        let mut best = [<S::Math as Element>::LOWEST; LANES];
+        let mut best = [<S::Math as Value>::LOWEST; LANES];
         // Negative until the lane's first tap.
         let mut position = [-1; LANES];
         for_each_tap(&self.strip, self.window, self.inputs, |tap| {
@@ -171,7 +171,7 @@ pub fn max_backward(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
         type Math<S> = <S as Arithmetic>::Math;
         let store = Cast::new(<Math<S> as Stored>::DTYPE, <S as Stored>::DTYPE)?;
         for_each_block(&inputs, inputs.numel() + outputs.numel() * 2, |image, channel, channels| {
-            let mut sums = filled(pixels * channels, <Math<S> as Element>::ZERO);
+            let mut sums = filled(pixels * channels, <Math<S> as Value>::ZERO);
             for row in 0..outputs.sizes[2] {
                 let at = [image, channel, row, 0];
                 let grads = grad_out.ptr::<S>().wrapping_offset(outputs.offset(at));
@@ -184,7 +184,7 @@ pub fn max_backward(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
                             (*grads.wrapping_offset(lane_of(&outputs)), *places.wrapping_offset(lane_of(&positions)))
                         };
                         let sum = &mut sums[place as usize * channels + lane];
-                        *sum = Element::add(*sum, Math::<S>::load(grad));
+                        *sum = Value::add(*sum, Math::<S>::load(grad));
                     }
                 }
             }

@@ -9,9 +9,9 @@ use super::max::MaxStrip;
 use super::strips::{Strip, Window};
 use crate::convert::Compute;
 use crate::dtype::DType;
-use crate::element::Element;
 use crate::index::Arithmetic;
 use crate::lanes::Vectorised;
+use crate::value::Value;
 use crate::view::View;
 
 /// Outputs at a row's end that are computed together.

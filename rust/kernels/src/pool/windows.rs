@@ -3,7 +3,6 @@
 
 use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
-use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::fallible::Collected;
 use crate::index::Arithmetic;
@@ -11,6 +10,7 @@ use crate::resample::adaptive_window;
 use crate::scratch::Scratch;
 use crate::threads;
 use crate::validate::indices::Legal;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 use crate::{match_float, match_stored};
 
@@ -140,7 +140,7 @@ unsafe fn pool_plane<S: Arithmetic>(
     for (depth, depths) in depths.iter().enumerate() {
         for (row, rows) in rows.iter().enumerate() {
             for (column, columns) in columns.iter().enumerate() {
-                let mut best = <S::Math as Element>::LOWEST;
+                let mut best = <S::Math as Value>::LOWEST;
                 let mut position = (depths.start * height + rows.start) * width + columns.start;
                 for z in (0..depths.count).map(|at| depths.start + at * depths.step) {
                     for y in (0..rows.count).map(|at| rows.start + at * rows.step) {
@@ -320,11 +320,11 @@ pub fn unpool(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
             // SAFETY: the scratch holds a plane; indices were checked; planes are disjoint.
             unsafe {
                 let sums = std::slice::from_raw_parts_mut(memory.ptr(), pixels);
-                sums.fill(Element::ZERO);
+                sums.fill(Value::ZERO);
                 each(&[&inputs, &places], plane, |[value, place]| {
                     let value = Math::<S>::load(*inputs.view.ptr::<S>().offset(value));
                     let sum = &mut sums[*places.view.ptr::<i64>().offset(place) as usize];
-                    *sum = if add { Element::add(*sum, value) } else { value };
+                    *sum = if add { Value::add(*sum, value) } else { value };
                 });
                 let mut sums = sums.iter();
                 each(&[&outputs], plane, |[at]| {

@@ -13,6 +13,7 @@ use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::copy;
 use crate::match_float;
 use crate::threads;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 
 /// Elements of a task of the backward pass.

@@ -12,6 +12,7 @@ use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::copy::{self, Cast};
 use crate::match_float;
 use crate::threads;
+use crate::value::{Floating, Value};
 use crate::view::{Attrs, View};
 
 /// Elements of a task: a multiple of every group that shares a counter.
@@ -262,7 +263,7 @@ pub fn log_normal(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     match_real!(out.dtype(), T, WORDS => {
         let (mean, deviation) = (attrs.float(0) as T, attrs.float(1) as T);
         fill(&out, attrs, Pairs::<_, WORDS>(#[inline(always)] move |words: &[u32]| {
-            normal_pair(words, mean, deviation).map(Float::exp)
+            normal_pair(words, mean, deviation).map(Floating::exp)
         }))
     })
 }
@@ -271,7 +272,7 @@ pub fn log_normal(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
 #[inline(always)]
 pub(super) fn standard_exponential<T: RealDraw>(words: &[u32]) -> T {
     let smallest = T::EPSILON.mul(T::from_f64(0.5));
-    Element::max(T::positive_unit(words).ln().neg(), smallest)
+    Value::max(T::positive_unit(words).ln().neg(), smallest)
 }
 
 /// `[out]`, ints `[seed, offset]`, floats `[rate]`. Words: 1, or 2 for f64.
@@ -291,7 +292,7 @@ pub fn cauchy(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         let half_turn = std::f64::consts::PI as T;
         fill(&out, attrs, Each::<_, WORDS>(#[inline(always)] move |words: &[u32]| {
             let angle = (T::positive_unit(words) - 0.5) * half_turn;
-            median + scale * (Float::sin(angle) / Float::cos(angle))
+            median + scale * (Floating::sin(angle) / Floating::cos(angle))
         }))
     })
 }
@@ -307,7 +308,7 @@ pub fn geometric(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         Each::<_, 2>(
             #[inline(always)]
             move |words: &[u32]| {
-                let trials = (Float::ln(f64::positive_unit(words)) / log_failure).ceil();
+                let trials = (Floating::ln(f64::positive_unit(words)) / log_failure).ceil();
                 if trials < 1.0 { 1.0 } else { trials }
             },
         ),

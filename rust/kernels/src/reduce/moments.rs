@@ -7,6 +7,7 @@ use super::each::{Each, Sum};
 use super::engine::{Rectangle, Reducer, STRIP};
 use crate::convert::StoredFloat;
 use crate::element::{Element, Float};
+use crate::value::{Floating, Value};
 
 /// First result: the variance (or its root), second: the mean.
 #[derive(Clone, Copy)]

@@ -7,7 +7,6 @@ use std::mem::MaybeUninit;
 use super::dense_as;
 use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
-use crate::element::{Element, Float};
 use crate::error::{Error, Result};
 use crate::fallible::Collected;
 use crate::index::{Arithmetic, expect};
@@ -15,6 +14,7 @@ use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::loops::iterate::Space;
 use crate::threads;
+use crate::value::{Floating, Value};
 use crate::view::{Attrs, View};
 use crate::{match_float, match_stored};
 
@@ -122,10 +122,10 @@ impl<S: Stored> Scan for LogSumExp<S> {
     #[inline(always)]
     fn step(total: f64, item: S, _: usize) -> f64 {
         let value = item.to_f64();
-        let (low, high) = (Element::min(total, value), Element::max(total, value));
+        let (low, high) = (Value::min(total, value), Value::max(total, value));
         // Equal infinities have no difference.
         let difference = if low == high { 0.0 } else { low - high };
-        let sum = high + Float::ln_1p(Float::exp(difference));
+        let sum = high + Floating::ln_1p(Floating::exp(difference));
         if low == high && low.is_infinite() { low } else { sum }
     }
     #[inline(always)]
@@ -150,7 +150,7 @@ impl<S: Arithmetic, const LARGEST: bool> Scan for Extreme<S, LARGEST> {
     fn step((best, at): (S::Math, i64), item: S, position: usize) -> (S::Math, i64) {
         let value = S::Math::load(item);
         let better = if LARGEST { value >= best } else { value <= best };
-        let replaces = better | Element::is_nan(value);
+        let replaces = better | Value::is_nan(value);
         (if replaces { value } else { best }, if replaces { position as i64 } else { at })
     }
     #[inline(always)]

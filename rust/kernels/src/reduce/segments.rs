@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::fallible::{Collected, reserved};
 use crate::match_float;
 use crate::threads;
+use crate::value::{Floating, Value};
 use crate::view::{Attrs, View};
 
 #[derive(Clone, Copy, PartialEq)]

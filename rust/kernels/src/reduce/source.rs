@@ -1,7 +1,7 @@
 //! Elements that are computed when a reduction wants them, where others are in memory.
 
-use crate::element::Element;
 use crate::error::Result;
+use crate::value::Value;
 use crate::view::{Attrs, View};
 
 /// Computes a reduction's input: a dense tensor, of which each element is asked for once.

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use crate::convert::StoredFloat;
-use crate::element::Element;
 use crate::isa;
 use crate::lanes::{Vectorised, vectorise_at};
 use crate::threads;
+use crate::value::Value;
 use crate::view::View;
 
 /// Numbers that are computed side by side: more than a loop is unrolled for, so that it is vectorised.

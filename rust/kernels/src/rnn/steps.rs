@@ -5,7 +5,7 @@
 
 use super::gate::{Gate, LANES, Step};
 use crate::convert::StoredFloat;
-use crate::element::{Element, Float};
+use crate::value::{Floating, Value};
 
 type Biases<S, const COUNT: usize> = [[Option<Gate<S>>; COUNT]; 2];
 

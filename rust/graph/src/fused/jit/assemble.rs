@@ -271,6 +271,10 @@ impl Assembler<'_> {
                 let a = self.in_register(self.operand(a))?;
                 self.add(Instruction::with3(self.of(pair), self.register(id), a, by)?)
             }
+            Op::Round(round, a) => {
+                let a = self.in_register(self.operand(a))?;
+                self.add(Instruction::with3(self.of(encodings::ROUND), self.register(id), a, round as u32)?)
+            }
             Op::ToFloat(a) | Op::Sqrt(a) => {
                 let is_root = matches!(self.code.ops[id], Op::Sqrt(_));
                 let pair = if is_root { encodings::SQRT } else { encodings::TO_FLOAT };

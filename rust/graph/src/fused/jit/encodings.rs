@@ -12,6 +12,8 @@ pub const MOVE: Pair = [Encoding::EVEX_Vmovaps_zmm_k1z_zmmm512, Encoding::VEX_Vm
 pub const LOAD: Pair = [Encoding::EVEX_Vmovups_zmm_k1z_zmmm512, Encoding::VEX_Vmovups_ymm_ymmm256];
 pub const STORE: Pair = [Encoding::EVEX_Vmovups_zmmm512_k1z_zmm, Encoding::VEX_Vmovups_ymmm256_ymm];
 pub const SQRT: Pair = [Encoding::EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er, Encoding::VEX_Vsqrtps_ymm_ymmm256];
+pub const ROUND: Pair =
+    [Encoding::EVEX_Vrndscaleps_zmm_k1z_zmmm512b32_imm8_sae, Encoding::VEX_Vroundps_ymm_ymmm256_imm8];
 pub const TO_FLOAT: Pair = [Encoding::EVEX_Vcvtdq2ps_zmm_k1z_zmmm512b32_er, Encoding::VEX_Vcvtdq2ps_ymm_ymmm256];
 pub const SHIFT_LEFT: Pair = [Encoding::EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8, Encoding::VEX_Vpslld_ymm_ymm_imm8];
 pub const SHIFT_RIGHT: Pair = [Encoding::EVEX_Vpsrad_zmm_k1z_zmmm512b32_imm8, Encoding::VEX_Vpsrad_ymm_ymm_imm8];

@@ -68,6 +68,16 @@ pub enum Shift {
     Right,
 }
 
+/// To a whole number, by the immediates of `vroundps` that raise nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Round {
+    ToEven = 8,
+    Down = 9,
+    Up = 10,
+    ToZero = 11,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MaskBinary {
     And,
@@ -108,6 +118,7 @@ pub enum Op {
     /// A whole number's value.
     ToFloat(Id),
     Sqrt(Id),
+    Round(Round, Id),
     /// To the nearest f16.
     RoundToF16(Id),
     /// The first where the third's bits are set, else the second's (AVX-512).
@@ -146,6 +157,7 @@ impl Op {
             | Self::UniformMask(_)
             | Self::Accumulator(..) => [None; 3],
             Self::Sqrt(a)
+            | Self::Round(_, a)
             | Self::RoundToF16(a)
             | Self::StoreHalf(.., a)
             | Self::Shifted(_, a, _)
@@ -254,9 +266,21 @@ impl Code {
         fixed
     }
 
-    /// All ops in the order in which they run.
+    /// The ops that something stored is made of, and the stores.
+    fn needed(&self) -> Vec<bool> {
+        let mut needed: Vec<bool> = self.ops.iter().map(Op::is_store).collect();
+        for (id, op) in self.ops.iter().enumerate().rev() {
+            if needed[id] {
+                op.inputs().for_each(|input| needed[input] = true);
+            }
+        }
+        needed
+    }
+
+    /// All ops that are needed, in the order in which they run.
     pub fn order(&self) -> Vec<Id> {
-        let mut order: Vec<Id> = (0..self.ops.len()).collect();
+        let needed = self.needed();
+        let mut order: Vec<Id> = (0..self.ops.len()).filter(|&id| needed[id]).collect();
         if self.in_turns {
             order.sort_by_key(|&id| self.depth[id]);
         }
@@ -291,21 +315,8 @@ impl Code {
         self.two(Binary::Add, a, b)
     }
 
-    pub fn sub(&mut self, a: Id, b: Id) -> Id {
-        self.two(Binary::Sub, a, b)
-    }
-
     pub fn mul(&mut self, a: Id, b: Id) -> Id {
         self.two(Binary::Mul, a, b)
-    }
-
-    pub fn div(&mut self, a: Id, b: Id) -> Id {
-        self.two(Binary::Div, a, b)
-    }
-
-    /// `a * b + c`, rounded once.
-    pub fn mul_add(&mut self, a: Id, b: Id, c: Id) -> Id {
-        self.push(Op::Three(Product::Add, a, b, c))
     }
 
     pub fn neg(&mut self, a: Id) -> Id {
@@ -329,12 +340,12 @@ impl Code {
         self.two(Binary::Xor, magnitude, sign)
     }
 
-    /// `Element::max`: `b` where it is greater or NaN, else `a`.
+    /// `Value::max`: `b` where it is greater or NaN, else `a`.
     pub fn max(&mut self, a: Id, b: Id) -> Id {
         self.pick(Binary::Max, a, b)
     }
 
-    /// `Element::min`: `b` where it is less or NaN, else `a`.
+    /// `Value::min`: `b` where it is less or NaN, else `a`.
     pub fn min(&mut self, a: Id, b: Id) -> Id {
         self.pick(Binary::Min, a, b)
     }
@@ -370,6 +381,15 @@ impl Code {
     pub fn is_true(&mut self, a: Id) -> Id {
         let zero = self.constant(0.0);
         self.test(Compare::NotEqual, a, zero)
+    }
+
+    /// The mask that a number is made of by [`Code::mask_to_float`].
+    pub fn mask_behind(&self, number: Id) -> Option<Id> {
+        let is = |id: Id, value: f32| matches!(self.ops[id], Op::Constant(bits) if bits == value.to_bits());
+        match self.ops[number] {
+            Op::Select(mask, otherwise, then) if is(then, 1.0) && is(otherwise, 0.0) => Some(mask),
+            _ => None,
+        }
     }
 
     /// A mask as 1.0 and 0.0.

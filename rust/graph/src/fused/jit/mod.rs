@@ -6,17 +6,17 @@
 
 mod assemble;
 mod encodings;
-mod math;
+mod lower;
 mod micro;
 mod pages;
 mod registers;
-mod rows;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use rustorch_kernels::dtype::DType;
 use rustorch_kernels::isa::Level;
+use rustorch_kernels::ops::Entry;
 use rustorch_kernels::reduce::{Fold, LANES};
 
 use super::{Fused, Step, ValueId};
@@ -99,10 +99,10 @@ pub fn knows(fused: &Fused, step: &Step) -> bool {
 
 fn translate(fused: &Fused, step: &Step, code: &mut Code, inputs: &[Id]) -> Option<Id> {
     match step {
-        Step::Apply { row, compute: DType::F32, scalars, .. } => {
-            rows::float_row(row.name, code, inputs, scalars.floats.map(|value| value as f32))
+        Step::Apply { row, compute, scalars, .. } => {
+            let Entry::Pointwise(expression) = row.entry else { return None };
+            lower::lower(expression.trace(*compute)?, code, inputs, scalars)
         }
-        Step::Apply { row, compute: DType::Bool, .. } => rows::mask_row(row.name, code, inputs),
         Step::Cast { from, to } => {
             let (from, to, input) = (fused.values[*from], fused.values[*to], inputs[0]);
             Some(match (from, Half::of(to)) {

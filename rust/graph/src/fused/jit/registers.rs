@@ -56,6 +56,7 @@ struct Order {
     before: Vec<Id>,
     inside: Vec<Id>,
     after: Vec<Id>,
+    constants: Vec<Id>,
     /// The last op that reads each; none for what nothing reads, or what the next turn reads again.
     last: Vec<Option<Id>>,
     lasts: Vec<bool>,
@@ -65,8 +66,9 @@ impl Order {
     fn new(code: &Code) -> Self {
         let fixed = code.fixed();
         let is_before = |id: Id| fixed[id] || matches!(code.ops[id], Op::Accumulator(..));
-        let order = code.order().into_iter().filter(|&id| !code.ops[id].is_constant());
-        let (before, order): (Vec<Id>, Vec<Id>) = order.partition(|&id| is_before(id));
+        let (constants, order): (Vec<Id>, Vec<Id>) =
+            code.order().into_iter().partition(|&id| code.ops[id].is_constant());
+        let (before, order): (Vec<Id>, Vec<Id>) = order.into_iter().partition(|&id| is_before(id));
         let (after, inside): (Vec<Id>, Vec<Id>) = order.into_iter().partition(|&id| code.is_after(id));
         let mut last = vec![None; code.ops.len()];
         let mut lasts: Vec<bool> = code.ops.iter().map(|op| matches!(op, Op::Accumulator(..))).collect();
@@ -76,7 +78,7 @@ impl Order {
                 lasts[input] |= !is_before(id) && is_before(input);
             }
         }
-        Self { before, inside, after, last, lasts }
+        Self { before, inside, after, constants, last, lasts }
     }
 
     /// Calls `step(op, ended inputs, whether nothing reads its result)` in order.
@@ -118,12 +120,15 @@ pub fn allocate(code: &Code, vectors: usize, masks: Option<usize>) -> Option<All
         shared: masks.is_none(),
     };
     let mut of = vec![Place::None; code.ops.len()];
-    let mut constants: Vec<Id> = (0..code.ops.len()).filter(|&id| code.ops[id].is_constant()).collect();
+    let mut constants = order.constants.clone();
+    constants.sort_unstable();
+    let run: Vec<&Op> =
+        [&order.before, &order.inside, &order.after].into_iter().flatten().map(|&id| &code.ops[id]).collect();
     let uses = |constant: Id| -> usize {
         let reads = |op: &Op| op.inputs().filter(|&input| input == constant).count();
         // Most instructions take memory as their last operand only.
         let leads = |op: &Op| usize::from(op.inputs().next() == Some(constant));
-        code.ops.iter().map(|op| reads(op) + 4 * leads(op)).sum()
+        run.iter().map(|op| reads(op) + 4 * leads(op)).sum()
     };
     constants.sort_by_cached_key(|&id| std::cmp::Reverse(uses(id)));
     let mut kept = Vec::new();
