@@ -122,11 +122,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The build's own packages come first: without build isolation, the extension is compiled against
-# the torch that will load it.
+# the torch that will load it. It is compiled by `dev`, which shows how far it is; pip would be silent for minutes.
 $(READY): pyproject.toml | $(BIN)/python
 	@command -v cargo > /dev/null || { echo 'rustorch needs Rust: see https://rustup.rs' >&2; exit 1; }
 	$(BIN)/python -c 'import tomllib; \
 	  print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $(VENV)/build-requires.txt
 	$(BIN)/python -m pip install -q -r $(VENV)/build-requires.txt
+	@$(MAKE) --no-print-directory dev
 	$(BIN)/python -m pip install -q --no-build-isolation -e '.[dev]'
 	@touch $@

@@ -236,3 +236,35 @@ def test_filling_along_nothing(size, dim):
     check(lambda x: x.index_fill(dim, torch.tensor([], dtype=torch.long, device=x.device), 1), torch.zeros(size))
     for at in (0, 2):
         check_error(lambda x, at=at: x.index_fill(dim, torch.tensor([at], device=x.device), 1), torch.zeros(size))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, m: x.index_put((m,), torch.tensor([], device=x.device)),
+        lambda x, m: x.index_put((m,), torch.ones(3, device=x.device)),
+        lambda x, m: x.index_put((m,), torch.ones(4, device=x.device)),
+        lambda x, m: x.index_put((m,), torch.tensor(1.5), accumulate=True),
+        lambda x, m: x.index_put((m,), torch.tensor(2 + 1j)),
+        lambda x, m: x.new_empty(3, 0)[:, [0, 1]],
+        lambda x, m: x.new_empty(3, 0).index_put((m[:3], torch.tensor([0], device=x.device)), x[0]),
+    ],
+)
+def test_what_is_refused_first_is_the_cpus(function):
+    """The sentence too: PyTorch's own tests ask for it."""
+    x, mask = torch.arange(4), torch.ones(4, dtype=torch.bool)
+    with pytest.raises(Exception) as expected:
+        function(x, mask)
+    with pytest.raises(expected.type) as raised:
+        function(on_device(x), on_device(mask))
+    assert str(raised.value).startswith(str(expected.value))
+
+
+@pytest.mark.parametrize("value", [torch.tensor(1.5), torch.tensor([2.5]), torch.tensor(True), torch.tensor([[3]])])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.bool, torch.float16])
+def test_one_number_for_a_mask_has_any_dtype(value, dtype):
+    x = torch.arange(6).reshape(2, 3).to(dtype)
+    for mask in (x > 1, torch.tensor([True, False])):
+        expected = x.index_put((mask,), value)
+        for number in (value, on_device(value)):
+            assert_same(on_device(x).index_put((on_device(mask),), number), expected)

@@ -87,3 +87,10 @@ def test_a_folder_without_pytorchs_tests_is_refused(monkeypatch, tmp_path):
     assert suite is not None and suite.arguments[0] == str(tmp_path / "test_torch.py")
     monkeypatch.delenv("PYTORCH_TESTS")
     assert run.upstream() is None
+
+
+def test_a_case_of_pytorchs_own_tests_has_a_name_on_the_cpu():
+    case = "test_view_ops.py::TestViewOpsRUSTORCH::test_imag_noncomplex_rustorch_int8"
+    assert run.made_for_cpu(case) == "test_view_ops.py::TestViewOpsCPU::test_imag_noncomplex_cpu_int8"
+    case = "test_dlpack.py::TestTorchDlPackPRIVATEUSE1::test_dlpack_export_is_conj_rustorch"
+    assert run.made_for_cpu(case) == "test_dlpack.py::TestTorchDlPackCPU::test_dlpack_export_is_conj_cpu"

@@ -8,6 +8,7 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/masked_fill_ops.h>
 #include <ATen/ops/nonzero_ops.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/where_ops.h>
 #include <ATen/ops/zeros.h>
@@ -119,6 +120,12 @@ struct Prepared {
       }
     }
     sizes.insert(sizes.begin() + place, broadcast.begin(), broadcast.end());
+    const auto is_empty = [&](int64_t dim) { return indices[dim].defined() && self.size(dim) == 0; };
+    if (std::find(broadcast.begin(), broadcast.end(), 0) == broadcast.end()) {
+      for (int64_t dim = 0; dim < static_cast<int64_t>(indices.size()); ++dim) {
+        TORCH_CHECK_INDEX(!is_empty(dim), "index is out of bounds for dimension with size 0");
+      }
+    }
   }
 
   // As the CPU's iterator lays it out: over `self` with the indices' dimensions in place of those that are indexed.
@@ -282,24 +289,30 @@ Tensor& index_put_impl(Tensor& self, const Indices& indices, const Tensor& given
     TORCH_WARN("Use of index_put_ on expanded tensors is deprecated. Please clone() the tensor before performing this "
                "operation. This also applies to advanced indexing e.g. tensor[indices] = tensor");
   }
-  TORCH_CHECK(self.scalar_type() == given.scalar_type(),
-              "Index put requires the source and destination dtypes match, got ", self.scalar_type(),
-              " for the destination and ", given.scalar_type(), " for the source.");
-  if (accumulate && !is_native(self.scalar_type())) {
+  const bool same_dtype = self.scalar_type() == given.scalar_type();
+  if (accumulate && same_dtype && !is_native(self.scalar_type())) {
     return call_fallback<at::_ops::_index_put_impl_>(self, indices, given, accumulate, unsafe);
   }
-  Tensor value = given.device() != self.device() && given.dim() == 0 ? given.to(self.device()) : given;
+  const bool elsewhere = given.device() != self.device();
+  // One number for one mask is `masked_fill_`: in any dtype that it fits, of any shape, from here or from the CPU.
+  const bool fills = !accumulate && given.numel() == 1 && indices.size() == 1 && is_of_masks(indices);
+  if (fills && (!same_dtype || (elsewhere && given.dim() > 0))) {
+    return index_put_impl(self, indices, at::scalar_tensor(given.item(), self.options()), accumulate, unsafe);
+  }
+  Tensor value = elsewhere && given.dim() == 0 ? given.to(self.device()) : fills ? given.reshape({}) : given;
   if (!accumulate && value.numel() == 1 && is_alias(self, value) && is_of_masks(indices)) {
     // `x[x > 1] = x[0]` reads its number before it writes.
     value = value.clone();
   }
   refuse_overlap(self, value);
-  if (!accumulate && !indices.empty() && put_where(self, indices, value)) {
+  if (!accumulate && same_dtype && !indices.empty() && put_where(self, indices, value)) {
     return self;
   }
   const Prepared prepared(self, indices);
   TORCH_CHECK(at::is_expandable_to(value.sizes(), prepared.sizes), "shape mismatch: value tensor of shape ",
               value.sizes(), " cannot be broadcast to indexing result of shape ", at::IntArrayRef(prepared.sizes));
+  TORCH_CHECK(same_dtype, "Index put requires the source and destination dtypes match, got ", self.scalar_type(),
+              " for the destination and ", given.scalar_type(), " for the source.");
   if (c10::multiply_integers(prepared.sizes) == 0) {
     return self;
   }

@@ -96,6 +96,9 @@ def summarise(
             summary.surprises.append(f"{case} {outcome}: {' '.join(message.split())[:200]}")
         if outcome == "passed" and covering:
             summary.surprises.append(f"{case} passed, and is expected to fail: {covering[0].reason}")
-    unmet = [pattern for entry in expected for pattern in entry.cases if pattern not in met]
+    # Of files that a checkout has; those of PyTorch's own tests are not all in each.
+    files = {case.partition("::")[0] for case in cases}
+    listed = [pattern for entry in expected for pattern in entry.cases if pattern.partition("::")[0] in files]
+    unmet = [pattern for pattern in listed if pattern not in met]
     summary.surprises += [f"no case of {suite} is called {pattern}" for pattern in unmet]
     return summary

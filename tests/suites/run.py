@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,6 +76,9 @@ class Suite:
     paths: list[Path]
     #: What pytest is given to run it on PyTorch's CPU; None where the suite compares with the CPU itself.
     on_cpu: list[str] | None = None
+    #: The kind of device that PyTorch's own test classes are made for, and what a case is called on the CPU.
+    kind: str = "privateuse1"
+    name_on_cpu: Callable[[str], str] = str
 
 
 def databases() -> Suite:
@@ -112,8 +116,15 @@ def upstream() -> Suite | None:
     files = [str(folder / name) for name in UPSTREAM if (folder / name).is_file()]
     if not files:
         raise SystemExit(f"PYTORCH_TESTS={folder} has none of {', '.join(UPSTREAM)}")
-    # The tests that are made for the device have it in the name of their class.
-    return Suite("upstream", [*files, "-k", "PRIVATEUSE1 or RUSTORCH"], folder, [folder])
+    # The tests that are made for a device have it in the name of their class. What PyTorch's CPU fails, here or in
+    # a checkout of another version, says nothing of this device.
+    here = [*files, "-k", "PRIVATEUSE1 or RUSTORCH"]
+    return Suite("upstream", here, folder, [folder], on_cpu=[*files, "-k", "CPU"], name_on_cpu=made_for_cpu)
+
+
+def made_for_cpu(case: str) -> str:
+    """The name, on the CPU, of a case that was made for the device."""
+    return re.sub(r"(PRIVATEUSE1|RUSTORCH)(?=::)", "CPU", case).replace("_rustorch", "_cpu")
 
 
 SUITES = {"databases": databases, "torchcts": torchcts, "upstream": upstream}
@@ -124,12 +135,23 @@ def run(suite: Suite, more: list[str], record: Path, only: Path | None = None) -
     command = [sys.executable, "-m", "pytest", "-p", "suites.record", "-p", "no:cacheprovider", "-q", "--noconftest"]
     if suite.name != "databases":
         command.remove("--noconftest")
-    command += ["--tb=no", "--no-header", "-W", "ignore", "-o", f"timeout={LONGEST}", *suite.arguments, *more]
+    # A file of another version that cannot be imported is a failure, and the others go on.
+    command += [
+        "--continue-on-collection-errors",
+        "--tb=no",
+        "--no-header",
+        "-W",
+        "ignore",
+        "-o",
+        f"timeout={LONGEST}",
+        *suite.arguments,
+        *more,
+    ]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(map(str, [*suite.paths, HERE.parent, ROOT])),
         "RUSTORCH_SUITE_RECORD": str(record),
         "RUSTORCH_FALLBACK": "silent",
-        "PYTORCH_TESTING_DEVICE_ONLY_FOR": "privateuse1",
+        "PYTORCH_TESTING_DEVICE_ONLY_FOR": suite.kind,
     }
     if only is not None:
         environment["RUSTORCH_SUITE_ONLY"] = str(only)
@@ -151,10 +173,10 @@ def outcomes(suite: Suite, more: list[str]) -> Summary:
     on_cpu: list[str] = []
     if suite.on_cpu is not None and failed:
         only = BUILD / f"{suite.name}-failed.txt"
-        only.write_text("\n".join(failed))
-        there = replace(suite, arguments=suite.on_cpu)
+        only.write_text("\n".join(map(suite.name_on_cpu, failed)))
+        there = replace(suite, arguments=suite.on_cpu, kind="cpu")
         again = run(there, more, BUILD / f"{suite.name}-cpu-{built}.jsonl", only)
-        on_cpu = [case for case, (outcome, _) in again.items() if outcome in FAILURES]
+        on_cpu = [case for case in failed if again.get(suite.name_on_cpu(case), ("", ""))[0] in FAILURES]
     return summarise(suite.name, cases, expected_failures(suite.name), on_cpu)
 
 

@@ -207,7 +207,9 @@ pub fn parallel(tasks: usize, nanoseconds: usize, body: impl Fn(usize) + Sync) {
 
 fn share(tasks: usize, nanoseconds: usize, body: &(dyn Fn(usize) + Sync)) {
     let worth = tasks.min(nanoseconds / NANOSECONDS_PER_THREAD);
-    let threads = if worth <= 1 || INSIDE.get() { 1 } else { worth.min(num_threads()) };
+    // Asked once a launch: the answer is PyTorch's.
+    let all = if worth <= 1 || INSIDE.get() { 1 } else { num_threads() };
+    let threads = worth.min(all);
     if threads <= 1 {
         return (0..tasks).for_each(body);
     }
@@ -218,8 +220,8 @@ fn share(tasks: usize, nanoseconds: usize, body: &(dyn Fn(usize) + Sync)) {
     }
     let panic = {
         let job = Job { body, float_mode: float_mode(), tasks, next: AtomicUsize::new(0), panic: Mutex::new(None) };
-        match host::door(num_threads()) {
-            Some(enter) => run_on_host(enter, num_threads(), &job),
+        match host::door(all) {
+            Some(enter) => run_on_host(enter, all, &job),
             None => run(pool, threads, &job),
         }
         job.panic.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
