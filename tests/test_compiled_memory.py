@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import rustorch_device
 from rustorch_device.backend import compile_graph
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
@@ -262,3 +263,38 @@ def test_a_training_step_holds_no_more_than_eager(name):
         arm.zero_grad()
         peaks.append(peak(partial(step, arm)))
     assert peaks[1] <= 1.03 * peaks[0], peaks
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_update_of_an_input_is_written_there(device):
+    """One kernel, without a copy of what it computes."""
+
+    def update(parameter, momentum, grad):
+        momentum.mul_(0.9).add_(grad)
+        parameter.sub_(momentum * 0.1)
+        return parameter.sum()
+
+    tensors = [matrix(device) for _ in range(3)]
+    expected = [tensor.clone() for tensor in tensors]
+    total = update(*expected)
+    report = rustorch_device.explain(update, *(tensor.clone() for tensor in tensors))
+    kernels = [kernel for graph in report.graphs for program in graph.programs for kernel in program.kernels]
+    assert "copy" not in " ".join(kernels), kernels
+    found = compiled(update)(*tensors)
+    torch.testing.assert_close([found, *tensors], [total, *expected])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_input_keeps_its_value_for_those_that_read_it_later(device):
+    def update(x, y):
+        fresh = x * y
+        old = torch.cumsum(x, 0)  # Reads what `fresh` replaces in the end.
+        x.copy_(fresh)
+        y.copy_(x.t())
+        return old + fresh
+
+    tensors = [matrix(device) for _ in range(2)]
+    expected = [tensor.clone() for tensor in tensors]
+    total = update(*expected)
+    found = compiled(update)(*tensors)
+    torch.testing.assert_close([found, *tensors], [total, *expected])

@@ -65,7 +65,14 @@ fn random(seed: u64) -> (Program, i64) {
         let inputs = [known[sequence.below(known.len())], known[sequence.below(known.len())]];
         // Now and then something that holds a value already, an input too.
         let out = if sequence.below(8) == 0 { known[sequence.below(known.len())] } else { next };
-        match sequence.below(5) {
+        match sequence.below(6) {
+            // To an input, as a graph that updates one ends.
+            5 => {
+                let attrs = Attrs { ints: &[], floats: &[] };
+                let to = vector(sequence.below(INPUTS), count);
+                record::launch(Op::copy.row(), &[to, vector(inputs[0], count)], &attrs).unwrap();
+                continue;
+            }
             0 => apply(Op::add, count, out, &inputs),
             1 => apply(Op::mul, count, out, &inputs),
             2 => apply(Op::tanh, count, out, &inputs[..1]),

@@ -126,6 +126,63 @@ b4 = mul(b2, b0) ints [6, 1] floats [1.0]
 }
 
 #[test]
+fn a_result_that_is_copied_to_an_input_is_written_there() {
+    let copy = |to: View<'static>, from: View<'static>| {
+        record::launch(Op::copy.row(), &[to, from], &Attrs { ints: &[], floats: &[] }).unwrap();
+    };
+    begin(5, BYTES);
+    apply(Op::mul, 2, &[0, 1], 1.0);
+    apply(Op::tanh, 3, &[2], 1.0);
+    // Of their bits, as the device copies.
+    let bits = |block| view(block, DType::I32, &[COUNT], &[1]);
+    copy(bits(0), bits(2));
+    apply(Op::add, 4, &[3, 2], 1.0);
+    let after = rewritten(&finish(&[0, 1], &[4]), passes::in_place::run);
+    let expected = "\
+b0 = mul(b0, b1) ints [6, 1] floats [1.0]
+b3 = tanh(b0) ints [6, 1] floats [1.0]
+b4 = add(b3, b0) ints [6, 1] floats [1.0]
+";
+    assert_eq!(listing(&after), expected);
+
+    // The old value is read after the new one is there; the new one after the input has another; it lies the other
+    // way round; or the result is the caller's, too.
+    let kept: [&dyn Fn(); 3] = [
+        &|| {
+            apply(Op::mul, 2, &[0, 1], 1.0);
+            apply(Op::add, 4, &[0, 2], 1.0);
+            copy(vector(0), vector(2));
+        },
+        &|| {
+            apply(Op::mul, 2, &[0, 1], 1.0);
+            copy(vector(0), vector(2));
+            apply(Op::neg, 0, &[1], 1.0);
+            apply(Op::add, 4, &[0, 2], 1.0);
+        },
+        &|| {
+            apply(Op::mul, 4, &[0, 1], 1.0);
+            copy(vector(0), vector(4));
+        },
+    ];
+    for launches in kept {
+        begin(5, BYTES);
+        launches();
+        let before = finish(&[0, 1], &[4]);
+        let after = rewritten(&before, passes::in_place::run);
+        assert_eq!(after.instructions.len(), before.instructions.len(), "{}", listing(&after));
+    }
+    const SIDE: i64 = 10;
+    let square = |block, strides| view(block, DType::F32, &[SIDE, SIDE], strides);
+    begin(5, BYTES);
+    let attrs = Attrs { ints: &[DType::F32 as i64, 1], floats: &[1.0] };
+    let row = &[SIDE, 1];
+    record::launch(Op::mul.row(), &[square(2, row), square(0, row), square(1, row)], &attrs).unwrap();
+    copy(square(0, &[1, SIDE]), square(2, row));
+    let after = rewritten(&finish(&[0, 1], &[]), passes::in_place::run);
+    assert_eq!(after.instructions.len(), 2, "{}", listing(&after));
+}
+
+#[test]
 fn what_is_stored_on_the_way_to_a_reduction_takes_the_memory_of_what_dies() {
     begin(6, BYTES);
     apply(Op::tanh, 2, &[0], 1.0);
