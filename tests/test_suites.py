@@ -94,3 +94,13 @@ def test_a_case_of_pytorchs_own_tests_has_a_name_on_the_cpu():
     assert run.made_for_cpu(case) == "test_view_ops.py::TestViewOpsCPU::test_imag_noncomplex_cpu_int8"
     case = "test_dlpack.py::TestTorchDlPackPRIVATEUSE1::test_dlpack_export_is_conj_rustorch"
     assert run.made_for_cpu(case) == "test_dlpack.py::TestTorchDlPackCPU::test_dlpack_export_is_conj_cpu"
+
+
+def test_the_rows_of_suites_that_did_not_run_stay():
+    old = run.page(
+        [summarise("torchcts", {"f.py::known": ("failed", "")}, [Expected("torchcts", "A reason.", ("*",))])]
+    )
+    new = run.page([summarise("databases", {"f.py::fine": ("passed", "")}, [])], f"# Title\n| a | b |\n{old}\n")
+    assert "| databases | 1 | 1 | 0 | 0 | 0 |\n| torchcts | 1 | 0 | 0 | 1 | 0 |\n\n" in new
+    assert new.endswith("| A reason. | torchcts | 1 |") and "Title" not in new and "| a |" not in new
+    assert run.page([summarise("torchcts", {"f.py::fine": ("passed", "")}, [])], old).count("torchcts") == 1

@@ -72,6 +72,13 @@ class Mover:
         return tree_map(self.value, tree)
 
 
+def where_asked(op: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The arguments after the first where the op asks for them: the indices of `tensor_split` are on the CPU."""
+    if op.name != "tensor_split":
+        return args, kwargs
+    return tree_map(lambda value: value.cpu() if isinstance(value, torch.Tensor) else value, (args, kwargs))
+
+
 def evenly(items: list[Any], limit: int) -> list[Any]:
     """At most `limit` of the items, the first and the last among them."""
     if len(items) <= limit:

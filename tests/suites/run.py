@@ -180,8 +180,11 @@ def outcomes(suite: Suite, more: list[str]) -> Summary:
     return summarise(suite.name, cases, expected_failures(suite.name), on_cpu)
 
 
-def page(summaries: list[Summary]) -> str:
-    """The results as tables."""
+def page(summaries: list[Summary], others: str = "") -> str:
+    """The results as tables, with the rows of `others`, a page that was written before, of suites that did not run."""
+    ran = {summary.suite for summary in summaries}
+    rows = [(line, line.strip("| ").split(" | ")) for line in others.splitlines() if line.startswith("| ")]
+    kept = [(line, cells) for line, cells in rows if not ran & {cells[0], cells[-2]}]
     lines = [
         "| suite | cases run | passed | failed | expected failures | skipped by the suite |",
         "|---|---|---|---|---|---|",
@@ -192,10 +195,12 @@ def page(summaries: list[Summary]) -> str:
         ran = outcomes["passed"] + failed + outcomes["expected"]
         numbers = (ran, outcomes["passed"], failed, outcomes["expected"], outcomes["skipped"])
         lines.append(f"| {summary.suite} | {' | '.join(map(str, numbers))} |")
+    lines += [line for line, cells in kept if cells[0] in SUITES]
     lines += ["", "| expected failures | suite | cases |", "|---|---|---|"]
     for summary in summaries:
         for reason, count in summary.reasons.most_common():
             lines.append(f"| {' '.join(reason.split())} | {summary.suite} | {count} |")
+    lines += [line for line, cells in kept if cells[-2] in SUITES]
     return "\n".join(lines)
 
 
@@ -222,7 +227,7 @@ def main() -> int:
             continue
         summaries.append(outcomes(suite, ["-k", options.only] if options.only else []))
     if options.write:
-        write(options.write, page(summaries))
+        write(options.write, page(summaries, options.write.read_text()))
     print(page(summaries))
     surprises = [surprise for summary in summaries for surprise in summary.surprises]
     print("\n".join(surprises) if surprises else "Every case went as expected.")
