@@ -1,11 +1,11 @@
 """Training steps of two processes of one thread each, on the device beside the CPU: `python -m benches.distributed`.
 
-Both talk through gloo. The processes go through the arms together: every step ends with a collective, so that each
-waits for the other, and the times are those of both.
+Both talk through gloo. The processes go through the arms together: the collectives of a step make each wait for the
+other, and the times are those of rank 0. Before them, one process alone trains the same models, while the other
+waits: what several processes cost the device is its ratio to the CPU in two, divided by that alone.
 """
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -23,12 +23,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .compile import mlp
 from .harness import Arm, Case, Effort, Result, measure
-from .run import show
+from .run import HEADING, failures, show, write_json
 from .training import Net
 
 RANKS = 2
-#: A step a sample, and as many in each process: neither may stop before the other.
-STEPS, QUICK_STEPS = 30, 3
+#: Each arm in turn, after a pause and a step that is not measured; as many steps in each process, whatever they take.
+EFFORT = Effort(samples=25, calls=5, case_seconds=math.inf, pause_seconds=0.02)
+QUICK = Effort(samples=2, calls=1, case_seconds=math.inf, pause_seconds=0.02)
 
 
 def transformer() -> nn.Module:
@@ -43,9 +44,13 @@ MODELS = {
 }
 
 
+def alone(model: nn.Module, device: str, backend: str | None) -> nn.Module:
+    return model if backend is None else torch.compile(model, backend=backend)
+
+
 def replicated(model: nn.Module, device: str, backend: str | None) -> nn.Module:
-    # Before it is wrapped: Dynamo runs torch.nn's own containers eagerly inside of the wrapper.
-    return DistributedDataParallel(model if backend is None else torch.compile(model, backend=backend))
+    # Compiled before it is wrapped: Dynamo runs torch.nn's own containers eagerly inside of the wrapper.
+    return DistributedDataParallel(alone(model, device, backend))
 
 
 def sharded(model: nn.Module, device: str, backend: str | None) -> nn.Module:
@@ -56,6 +61,10 @@ def sharded(model: nn.Module, device: str, backend: str | None) -> nn.Module:
                 layer.compile(backend=backend)
             fully_shard(layer, mesh=mesh)
     return fully_shard(model, mesh=mesh)
+
+
+#: The first is what rank 0 does by itself.
+SPREADS = {"alone": alone, "DDP": replicated, "FSDP2": sharded}
 
 
 def step(name: str, spread: Callable[..., nn.Module], device: str, backend: str | None) -> Arm:
@@ -71,43 +80,52 @@ def step(name: str, spread: Callable[..., nn.Module], device: str, backend: str 
         loss = model(x).square().mean()
         loss.backward()
         optimizer.step()
-        # Each rank's time is that of the slower one.
-        dist.barrier()
         return loss.detach()
 
     return one
 
 
-def cases(quick: bool) -> Iterator[Case]:
-    for name in list(MODELS)[: 1 if quick else None]:
-        for kind, spread in (("DDP", replicated), ("FSDP2", sharded)):
-            torch._dynamo.reset()
-            arms = {
-                "cpu": step(name, spread, "cpu", None),
-                "rustorch": step(name, spread, "rustorch", None),
-                "rust_backend": step(name, spread, "rustorch", "rust_backend"),
-            }
-            yield Case("distributed", f"{kind}, {name}", arms)
+def case(kind: str, name: str) -> Case:
+    torch._dynamo.reset()
+    arms = {
+        "cpu": step(name, SPREADS[kind], "cpu", None),
+        "rustorch": step(name, SPREADS[kind], "rustorch", None),
+        "rust_backend": step(name, SPREADS[kind], "rustorch", "rust_backend"),
+    }
+    return Case("distributed", f"{kind}, {name}", arms)
+
+
+def beside_one_process(results: list[Result]) -> Iterator[str]:
+    """A line for each arm in two processes: its ratio to the CPU, divided by that of one process."""
+    ratios = {(result.case, result.arm): result for result in results}
+    for result in results:
+        kind, model = result.case.split(", ", 1)
+        single = ratios.get((f"alone, {model}", result.arm))
+        if kind != "alone" and result.arm != result.peer and single is not None:
+            best, median = result.ratio_best / single.ratio_best, result.ratio_median / single.ratio_median
+            yield f"{result.case}, {result.arm}: {best:.2f} of the ratio of one process, {median:.2f} by medians"
 
 
 def work(rank: int, options: argparse.Namespace, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS)
-    steps = QUICK_STEPS if options.quick else STEPS
-    effort = Effort(samples=steps, sample_seconds=0.0, case_seconds=math.inf)
     results: list[Result] = []
     if rank == 0:
-        print(f"{'case':<52} t {'arm':<24} {'best µs':>12} {'median µs':>12} {'ratio':>8} {'(median)':>8}")
-    for case in cases(options.quick):
-        for result in measure(case, 1, effort):
-            results.append(result)
-            if rank == 0:
-                show(result)
-    if rank == 0 and options.json:
-        options.json.write_text(json.dumps([result.to_dict() for result in results], indent=1))
+        print(HEADING)
+    for name in list(MODELS)[: 1 if options.quick else None]:
+        for kind in SPREADS:
+            if kind != "alone" or rank == 0:
+                for result in measure(case(kind, name), 1, QUICK if options.quick else EFFORT):
+                    results.append(result)
+                    if rank == 0:
+                        show(result)
+            dist.barrier()
+    if rank == 0:
+        print(*beside_one_process(results), sep="\n")
+        if options.json:
+            write_json(results, options.json)
     dist.destroy_process_group()
-    failed = [f"{result.case}, {result.arm}: {result.failure}" for result in results if result.failure]
-    if failed:
+    if failed := failures(results):
         sys.exit("\n".join(failed))
 
 

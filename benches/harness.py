@@ -38,6 +38,10 @@ class Effort:
     # A case stops early after this long, though not before `fewest` samples of each arm.
     case_seconds: float = 4.0
     fewest: int = 5
+    # As many calls a sample, whatever they take: for processes that wait for each other.
+    calls: int | None = None
+    # Before each sample: so long nothing, then a call that is not measured.
+    pause_seconds: float = 0.0
 
 
 #: OpenMP's threads spin for some milliseconds after their work, on a core that the next arm needs.
@@ -144,14 +148,17 @@ def measure(case: Case, thread_count: int, effort: Effort) -> list[Result]:
             except Exception as error:
                 failures[name] = f"{type(error).__name__}: {error}".splitlines()[0]
                 del arms[name]
-        calls = {name: calls_for(arm, effort.sample_seconds) for name, arm in arms.items()}
+        calls = {name: effort.calls or calls_for(arm, effort.sample_seconds) for name, arm in arms.items()}
         times: dict[str, list[float]] = {name: [] for name in arms}
         started = time.perf_counter()
         for taken in range(effort.samples):
             if taken >= effort.fewest and time.perf_counter() - started > effort.case_seconds:
                 break
             for name, arm in arms.items():
-                if thread_count > 1:
+                if effort.pause_seconds:
+                    time.sleep(effort.pause_seconds)
+                    arm()
+                elif thread_count > 1:
                     time.sleep(SETTLE_SECONDS)
                 times[name].append(sample(arm, calls[name]))
     best = {name: min(values) for name, values in times.items()}

@@ -41,12 +41,24 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
+HEADING = f"{'case':<52} t {'arm':<24} {'best µs':>12} {'median µs':>12} {'ratio':>8} {'(median)':>8}"
+
+
 def show(result: Result) -> None:
     outcome = result.failure or (
         f"{result.best_us:12.2f} {result.median_us:12.2f} {result.ratio_best:8.2f} {result.ratio_median:8.2f}"
     )
     note = f"  falls back: {', '.join(result.fallbacks)}" if result.fallbacks else ""
     print(f"{result.case:<52} {result.threads} {result.arm:<24} {outcome}{note}", flush=True)
+
+
+def write_json(results: list[Result], file: Path) -> None:
+    file.write_text(json.dumps([result.to_dict() for result in results], indent=1))
+
+
+def failures(results: list[Result]) -> list[str]:
+    """A line for each arm that has no time."""
+    return [f"{result.case}, {result.arm}: {result.failure}" for result in results if result.failure]
 
 
 def geometric_means(results: list[Result]) -> Iterator[str]:
@@ -73,7 +85,7 @@ def main(given: list[str] | None = None) -> int:
     torch.manual_seed(0)
     effort = QUICK if options.quick else Effort()
     results: list[Result] = []
-    print(f"{'case':<52} t {'arm':<24} {'best µs':>12} {'median µs':>12} {'ratio':>8} {'(median)':>8}")
+    print(HEADING)
     for name in options.only:
         more = {"inductor": options.inductor} if name in WITH_INDUCTOR else {}
         for case in BENCHES[name](options.quick, **more):
@@ -84,7 +96,7 @@ def main(given: list[str] | None = None) -> int:
     for line in geometric_means(results):
         print(line)
     if options.json:
-        options.json.write_text(json.dumps([result.to_dict() for result in results], indent=1))
+        write_json(results, options.json)
     if options.keep:
         print(f"kept in {records.Record.of(results).save()}")
     if options.write:
@@ -94,9 +106,8 @@ def main(given: list[str] | None = None) -> int:
         render.write(options.write, render.section(results, command, _C.simd_level()))
     if options.plot:
         plot.draw(results, options.plot)
-    failed = [result for result in results if result.failure]
-    for result in failed:
-        print(f"{result.case}, {result.arm}: {result.failure}", file=sys.stderr)
+    failed = failures(results)
+    print(*failed, sep="\n", end="\n" if failed else "", file=sys.stderr)
     return int(bool(failed))
 
 

@@ -6,9 +6,9 @@ import time
 import pytest
 import torch
 
-from benches import checkpoint, memory, plot, records, render, run
+from benches import checkpoint, distributed, memory, plot, records, render, run
 from benches import compare as comparing
-from benches.harness import QUICK, Case, Differs, Result, compare, measure
+from benches.harness import QUICK, Case, Differs, Effort, Result, compare, measure
 
 
 def case(tolerance: float | None = 1e-3, **arms) -> Case:
@@ -30,6 +30,33 @@ def test_the_thread_count_is_set_and_restored():
     measure(case(cpu=lambda: seen.append(torch.get_num_threads())), 1, QUICK)
     assert set(seen) == {1}
     assert torch.get_num_threads() == before
+
+
+def test_as_many_calls_as_are_asked_for():
+    calls = {"cpu": 0, "other": 0}
+
+    def arm(name):
+        calls[name] += 1
+
+    effort = Effort(samples=3, calls=4, pause_seconds=1e-3)
+    results = measure(case(None, cpu=lambda: arm("cpu"), other=lambda: arm("other")), 1, effort)
+    assert [result.samples for result in results] == [3, 3]
+    # One that is compared; of each sample one after the pause, and the four that are measured.
+    assert calls == {"cpu": 1 + 3 * 5, "other": 1 + 3 * 5}
+
+
+def test_two_processes_are_compared_with_one():
+    def result(kind: str, arm: str, ratio: float) -> Result:
+        return Result("distributed", f"{kind}, MLP, batch 64", 1, arm, "cpu", 1.0, 1.0, ratio, ratio, 5)
+
+    results = [result(kind, "cpu", 1.0) for kind in ("alone", "DDP", "FSDP2")]
+    results += [result("alone", "rustorch", 1.25), result("DDP", "rustorch", 1.0), result("FSDP2", "rustorch", 1.5)]
+    # Nothing to compare with.
+    results += [result("DDP", "rust_backend", 1.0)]
+    assert list(distributed.beside_one_process(results)) == [
+        "DDP, MLP, batch 64, rustorch: 0.80 of the ratio of one process, 0.80 by medians",
+        "FSDP2, MLP, batch 64, rustorch: 1.20 of the ratio of one process, 1.20 by medians",
+    ]
 
 
 def test_an_arm_that_fails_or_differs_has_no_time():
