@@ -1,5 +1,7 @@
 """`torch.distributed` on the device: gloo's groups serve it, without a copy."""
 
+import functools
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -14,8 +16,6 @@ CPU = torch.device("cpu")
 def _serve_by_gloo(c10d: ModuleType) -> None:
     """Gives groups of gloo to the device too: PyTorch asks its current accelerator's backend for what names none, such
     as `init_process_group()`, also in a program that never heard of the accelerator."""
-    if not c10d.is_gloo_available():
-        return
     backend = c10d.Backend
     # PyTorch registers its own when somebody asks for it, unless there is one.
     create_group = c10d._create_gloo_process_group
@@ -37,6 +37,38 @@ def _serve_by_gloo(c10d: ModuleType) -> None:
     _C.bind_collectives()
 
 
+#: What makes groups of NCCL, in its versions.
+NCCL = ("_create_nccl_process_group", "_create_nccl2_process_group", "_create_nccl_lazy_process_group")
+NOT_BY_NCCL = (
+    'NCCL is for GPUs, and there is none; what is on rustorch talks through gloo: init_process_group("gloo") or '
+    'new_group(backend="gloo")'
+)
+
+
+def _say_what_serves(create: Callable[..., Any]) -> Callable[..., Any]:
+    """PyTorch's own error says nothing of the device that is there."""
+
+    @functools.wraps(create)
+    def create_or_say(*args: Any) -> Any:
+        try:
+            return create(*args)
+        except RuntimeError as error:
+            if not torch.cuda.is_available():
+                error.args = (f"{error} ({NOT_BY_NCCL})",)
+            raise
+
+    return create_or_say
+
+
+def _join(c10d: ModuleType) -> None:
+    if not c10d.is_gloo_available():
+        return
+    _serve_by_gloo(c10d)
+    for name in NCCL:
+        if create := getattr(c10d, name, None):
+            setattr(c10d, name, _say_what_serves(create))
+
+
 def install() -> None:
     if torch.distributed.is_available():
-        after_import("torch.distributed.distributed_c10d", _serve_by_gloo)
+        after_import("torch.distributed.distributed_c10d", _join)

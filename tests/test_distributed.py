@@ -1,5 +1,6 @@
 """torch.distributed on the device, in two processes, beside the CPU; and programs that never heard of the device."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from distributed.alike import assert_alike
 from distributed.marks import EVERY_CASE, every_case, needs_gloo
 from distributed.ranks import run
 from distributed.torchrun import torchrun
+
+from benches import distributed as bench
 
 pytestmark = needs_gloo
 
@@ -132,6 +135,8 @@ def test_bad_use_is_refused(world):
         for name in ("mixed", "mixed the other way"):
             assert "rustorch:0" in found[name][1] and "cpu" in found[name][1]
         assert "alias" in found["mixed"][1]
+        for name in ("nccl", "nccl for the device"):
+            assert "rustorch" in found[name][1] and 'new_group(backend="gloo")' in found[name][1]
         # One sentence, whoever says it.
         assert found["another index"] == found["another device"]
         assert "local rank" in found["another index"][1] and "rustorch:0" in found["another index"][1]
@@ -174,3 +179,14 @@ def _summed() -> list[float]:
         dist.all_reduce(x)
         results.append(x.item())
     return results
+
+
+@every_case
+def test_the_bench_runs(tmp_path, capfd):
+    results = tmp_path / "results.json"
+    assert bench.main(["--quick", "--json", str(results)]) == 0
+    cases = json.loads(results.read_text())
+    assert [case["case"].split(",")[0] for case in cases] == [kind for kind in bench.SPREADS for _ in range(3)]
+    assert {case["arm"] for case in cases} == {"cpu", "rustorch", "rust_backend"}
+    assert not any(case["failure"] or case["fallbacks"] for case in cases)
+    assert capfd.readouterr().out.count("of the ratio of one process") == 4

@@ -9,6 +9,7 @@
 #include <torch/library.h>
 
 #include <span>
+#include <stdexcept>
 
 #include "device/device.h"
 #include "device/storage.h"
@@ -81,6 +82,23 @@ class Aliases {
   std::vector<std::pair<Tensor, Tensor>> pairs_;
 };
 
+// Calls what waits for other ranks. Errors of the connection are gloo's own, which knows of no device: with what they
+// mean. All else, such as an argument that is refused, is as it comes.
+template <class Call>
+auto with_other_ranks(const Call& call) -> decltype(call()) {
+  static constexpr const char* kMeans =
+      "of a collective of tensors on rustorch:0: another rank has died, or did not answer before the group's timeout. "
+      "End all ranks and start them again, as torchrun does with --max-restarts";
+  try {
+    return call();
+  } catch (c10::DistError& error) {
+    error.add_context(kMeans);
+    throw;
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(c10::str(error.what(), " (", kMeans, ")"));
+  }
+}
+
 // A collective on its way, whose results are on the device.
 class DeviceWork : public c10d::Work {
  public:
@@ -91,8 +109,12 @@ class DeviceWork : public c10d::Work {
   bool isSuccess() const override { return work_->isSuccess(); }
   std::exception_ptr exception() const override { return work_->exception(); }
   int sourceRank() const override { return work_->sourceRank(); }
-  void synchronize() override { work_->synchronize(); }
-  bool wait(std::chrono::milliseconds timeout) override { return work_->wait(timeout); }
+  void synchronize() override {
+    with_other_ranks([&] { work_->synchronize(); });
+  }
+  bool wait(std::chrono::milliseconds timeout) override {
+    return with_other_ranks([&] { return work_->wait(timeout); });
+  }
   void blockCurrentStream() override { work_->blockCurrentStream(); }
   void abort() override { work_->abort(); }
   c10::intrusive_ptr<c10::ivalue::Future> getFutureResult() override { return work_->getFutureResult(); }
@@ -111,8 +133,11 @@ class DeviceWork : public c10d::Work {
 
   c10::intrusive_ptr<c10::ivalue::Future> getFuture() override {
     auto future = work_->getFuture();
-    return future->then([aliases = aliases_](c10::ivalue::Future& done) { return aliases.on_device(done.value()); },
-                        future->elementType());
+    return future->then(
+        [aliases = aliases_](c10::ivalue::Future& done) {
+          return aliases.on_device(with_other_ranks([&] { return done.value(); }));
+        },
+        future->elementType());
   }
 
  private:
@@ -150,7 +175,7 @@ void collective(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     }
     argument = aliases.on_host(argument);
   }
-  op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
+  with_other_ranks([&] { op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack); });
   for (IValue& result : last(stack, op.schema().returns().size())) {
     if (is_a<c10d::Work>(result)) {
       auto work = result.toCustomClass<c10d::Work>();
