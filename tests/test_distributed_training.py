@@ -53,6 +53,16 @@ def test_compiled_training_is_the_eager_one(compiled, eager):
 
 
 @pytest.mark.parametrize("world", WORLDS)
+def test_what_the_page_says(world):
+    for found in run(training.stated, world):
+        assert (found["mesh"], found["device"]) == ("rustorch", "rustorch")
+        # As on any accelerator, `foreach` is what an optimizer takes unless it is told.
+        refused = {case for case, text in found.items() if "mixed torch.Tensor and DTensor" in text}
+        assert refused == {"cpu True", "rustorch True", "rustorch None"}
+        assert all(found[case] == "" for case in ("cpu None", "cpu False", "rustorch False"))
+
+
+@pytest.mark.parametrize("world", WORLDS)
 def test_sync_batch_norm_is_batch_norm_over_the_whole_batch(world):
     for found in run(sync_batch_norm.all_normalised, world):
         assert len(found) == 30

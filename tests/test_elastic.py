@@ -48,11 +48,14 @@ def test_the_others_raise(case, least, most, world):
     for kind, text, seconds in run(case, world, lost=[world - 1]):
         assert kind in ("RuntimeError", "DistBackendError", "DistNetworkError"), text
         assert least <= seconds <= most, (seconds, text)
+        assert "rustorch:0" in text and "another rank has died" in text and "--max-restarts" in text
 
 
 def _trained(folder: Path, world: int, *arguments: str) -> dict:
     folder.mkdir()
-    torchrun("resumed.py", world, str(folder), *arguments, restarts=1)
+    # torchrun keeps one store over its restarts otherwise, and a rank that comes first reads the addresses of the
+    # start before: gloo gets no connection, on the CPU too (pytorch/pytorch#135712; docs/distributed.md).
+    torchrun("resumed.py", world, str(folder), *arguments, restarts=1, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
     processes = [int(file.read_text()) for file in folder.glob("*.pid")]
     assert len(processes) >= world
     for process in processes:

@@ -25,7 +25,9 @@ def main(folder: Path, killed_at: int | None) -> None:
     (folder / f"{start}.{rank}.pid").write_text(str(os.getpid()))
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Dropout(0.2), nn.Linear(16, 3))
-    model = DistributedDataParallel(network.to("rustorch"))
+    # So told, it keeps its buckets. It would order them anew after its first step, that of a restart too, and sums of
+    # three ranks are rounded by their place in a bucket: on the CPU the bits differ as well.
+    model = DistributedDataParallel(network.to("rustorch"), find_unused_parameters=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     checkpoint, first = folder / "run.safetensors", 0
     if checkpoint.exists():

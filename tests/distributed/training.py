@@ -217,3 +217,23 @@ def trainings(names: Sequence[str]) -> dict[str, dict[str, Any]]:
             except Exception as error:
                 found[name][device] = f"{type(error).__name__}: {error}"
     return found
+
+
+def stated() -> dict[str, Any]:
+    """What docs/distributed.md says of FSDP2 and of optimizers, found out."""
+    found: dict[str, Any] = {}
+    shards = fully_shard(nn.Linear(4, 4))
+    found["mesh"], found["device"] = shards.weight.device_mesh.device_type, shards.weight.device.type
+    for device in ("cpu", "rustorch"):
+        sharded = fully_shard(nn.Linear(4, 4).to(device), mesh=init_device_mesh(device, (dist.get_world_size(),)))
+        plain = nn.Linear(4, 4).to(device)
+        for foreach in (None, False, True):
+            optimizer = torch.optim.AdamW([*sharded.parameters(), *plain.parameters()], foreach=foreach)
+            plain(sharded(torch.ones(2, 4, device=device))).sum().backward()
+            try:
+                optimizer.step()
+                found[f"{device} {foreach}"] = ""
+            except RuntimeError as error:
+                found[f"{device} {foreach}"] = str(error)
+            optimizer.zero_grad()
+    return found
