@@ -16,7 +16,8 @@ def torchrun(program: str, world: int, *arguments: str, restarts: int = 0, **env
     command += [f"--max-restarts={restarts}", "--monitor-interval=0.1", str(HERE / program), *arguments]
     launcher = subprocess.Popen(
         command,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **environment},
+        # A rank that aborts says where.
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "PYTHONFAULTHANDLER": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
