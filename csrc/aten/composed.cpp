@@ -13,6 +13,7 @@
 #include <ATen/ops/cos.h>
 #include <ATen/ops/equal_ops.h>
 #include <ATen/ops/exp2.h>
+#include <ATen/ops/isinf.h>
 #include <ATen/ops/ldexp_ops.h>
 #include <ATen/ops/linalg_cross_meta.h>
 #include <ATen/ops/linalg_cross_ops.h>
@@ -27,6 +28,7 @@
 #include <ATen/ops/sub.h>
 #include <ATen/ops/trace_ops.h>
 #include <ATen/ops/view_as_real.h>
+#include <ATen/ops/where.h>
 #include <torch/library.h>
 
 #include "aten/forms.h"
@@ -144,17 +146,20 @@ Tensor ldexp(const Tensor& self, const Tensor& other) {
   constexpr double most = 1000;
   // The CPU's powers are dense, and its product is laid out by them and `self`.
   const Tensor exponent = empty_dense(other.sizes(), at::kDouble).copy_(other);
-  const Tensor first = exponent.clamp(-most, most);
+  const Tensor within = exponent.clamp(-3 * most, 3 * most);
+  const Tensor first = within.clamp(-most, most);
   Tensor wide = self.to(at::kDouble);
   if (dtype == at::kDouble) {
-    const Tensor rest = at::sub(exponent, first);
+    const Tensor rest = at::sub(within, first);
     const Tensor second = rest.clamp(-most, most);
     // The first power comes last: what it leaves of digits is not rounded again.
-    const Tensor third = at::sub(rest, second).clamp(-most, most);
+    const Tensor third = at::sub(rest, second);
     wide = at::mul(at::mul(wide, at::exp2(third)), at::exp2(second));
   }
   const Tensor out = empty_of({self, exponent}, dtype);
-  out.copy_(at::mul(wide, at::exp2(first)));
+  // An infinite power of nothing is no number.
+  const Tensor last = other.is_floating_point() ? at::where(at::isinf(exponent), exponent, first) : first;
+  out.copy_(at::mul(wide, at::exp2(last)));
   return out;
 }
 

@@ -178,7 +178,9 @@ Three layer_norm_backward(const Tensor& grad, const Tensor& input, at::IntArrayR
 }
 
 Three group_norm(const Tensor& input, const OptionalTensor& weight, const OptionalTensor& bias, int64_t samples,
-                 int64_t /*channels*/, int64_t /*space*/, int64_t groups, double eps) {
+                 int64_t channels, int64_t space, int64_t groups, double eps) {
+  TORCH_CHECK(input.numel() == samples * channels * space, "group_norm: an input of ", input.sizes(), " has not ",
+              samples, " samples of ", channels, " channels of ", space, " elements");
   check_dtypes(input, weight, bias);
   Tensor output = at::empty_like(input, input.suggest_memory_format());
   const std::array<int64_t, 2> sizes{samples, groups};

@@ -29,6 +29,7 @@ use crate::convert::StoredFloat;
 use crate::error::{Error, Result};
 use crate::finish::{self, Finish};
 use crate::match_float;
+use crate::math::total;
 use crate::threads;
 use crate::view::{Attrs, View};
 
@@ -269,7 +270,7 @@ fn sum_channels<S: StoredFloat>(sums: &View<'_>, images: &Images<S>) {
     let level = crate::isa::level();
     let work = images.count * images.positions();
     threads::parallel(images.channels, images.channels * work / 4, |channel| {
-        let sum: f64 = (0..images.count).map(|image| planes::sum(level, images, image, channel)).sum();
+        let sum = total((0..images.count).map(|image| planes::sum(level, images, image, channel)));
         // SAFETY: one task a channel; the gradient has as many elements as there are channels.
         unsafe { *to.get().offset(channel as isize * step) = S::from_f64(sum) };
     });

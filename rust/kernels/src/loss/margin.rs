@@ -5,6 +5,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::fallible::{Collected, filled};
 use crate::match_float;
+use crate::math::total;
 use crate::reduce::engine::Shared;
 use crate::threads;
 use crate::validate::indices::Legal;
@@ -69,7 +70,7 @@ impl<'a> Samples<'a> {
             }
         } else {
             // SAFETY: the output has one element.
-            unsafe { *out.ptr::<S>() = S::from_f64(losses.iter().sum()) };
+            unsafe { *out.ptr::<S>() = S::from_f64(total(losses.iter().copied())) };
         }
     }
 
@@ -166,7 +167,7 @@ pub fn multi_margin(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     let loss = MultiMargin::of(input, target, weight, attrs)?;
     loss.samples.check_out(out)?;
     match_float!(input.dtype(), S => loss.samples.store::<S>(out, |sample| {
-        let sum: f64 = loss.excess::<S>(sample).map(|(_, excess)| excess.powi(loss.power as i32)).sum();
+        let sum = total(loss.excess::<S>(sample).map(|(_, excess)| excess.powi(loss.power as i32)));
         sum * loss.weight::<S>(sample) * loss.samples.share()
     }));
     Ok(())

@@ -196,7 +196,8 @@ pub trait Activation: Floating {
 
     #[inline(always)]
     fn softshrink(self, lambda: Self) -> Self {
-        let inside = Self::select(self.is_nan(), self, Self::ZERO);
+        // A zero with the number's sign, and no number of none.
+        let inside = self.mul(Self::ZERO);
         let inside = Self::select(self.lt(lambda.neg()), self.add(lambda), inside);
         Self::select(self.gt(lambda), self.sub(lambda), inside)
     }

@@ -139,6 +139,10 @@ fn zeta(x: f64, q: f64) -> f64 {
         if x != x.floor() {
             return f64::NAN;
         }
+        // One of the terms is the power of a fraction.
+        if x.is_infinite() {
+            return f64::INFINITY;
+        }
         // The terms below zero are those of another such series, with the sign of an odd power.
         let part = q - q.floor();
         let sign = if x % 2.0 == 0.0 { 1.0 } else { -1.0 };

@@ -5,6 +5,7 @@ use super::{expect_count, store, values, values_or};
 use crate::error::{Error, Result};
 use crate::fallible::{Collected, filled};
 use crate::match_float;
+use crate::math::total;
 use crate::view::{Attrs, View};
 
 /// The channels of each group of `[N, C, ...]`.
@@ -95,7 +96,7 @@ pub fn group_norm_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> 
         }
         let over_samples = |value: &dyn Fn(usize) -> f64| -> Vec<f64> {
             let of = |channel: usize| (0..channels.samples).map(move |sample| sample * channels.channels + channel);
-            (0..channels.channels).map(|channel| of(channel).map(value).sum()).collected()
+            (0..channels.channels).map(|channel| total(of(channel).map(value))).collected()
         };
         store(grad_weight, &over_samples(&|at| products[at] * rstd[at / width]))?;
         store(grad_bias, &over_samples(&|at| grads[at]))

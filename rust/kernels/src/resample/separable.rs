@@ -117,11 +117,11 @@ impl<T: Real> Vectorised for Axis<'_, T> {
                 // SAFETY: taps name inputs of the dimension; the buffers hold all rows.
                 unsafe {
                     if inner == 1 {
-                        let mut sum = T::ZERO;
-                        for (&index, &weight) in indices.iter().zip(weights) {
-                            sum = sum.add(weight.mul(*from.add(index as usize)));
-                        }
-                        *to.add(output) = sum;
+                        let mut terms = indices.iter().zip(weights);
+                        let term = |(&index, &weight): (&u32, &T)| weight.mul(*from.add(index as usize));
+                        // From the first one on: added to a zero, a negative zero would lose its sign.
+                        let first = terms.next().map_or(T::ZERO, term);
+                        *to.add(output) = terms.fold(first, |sum, tap| sum.add(term(tap)));
                         continue;
                     }
                     let to = std::slice::from_raw_parts_mut(to.add(output * inner), inner);

@@ -46,14 +46,17 @@ pub(super) fn upper(a: f64, x: f64) -> f64 {
 
 /// The lower function where it is known or not defined.
 fn at_the_edge(a: f64, x: f64) -> Option<f64> {
-    if x.is_nan() || a.is_nan() || x < 0.0 || a < 0.0 || (a == 0.0 && x == 0.0) || (a.is_infinite() && x.is_infinite())
-    {
+    if x < 0.0 || a < 0.0 || (a == 0.0 && (x == 0.0 || x.is_nan())) || (a.is_infinite() && x.is_infinite()) {
         return Some(f64::NAN);
     }
+    // As PyTorch has it, an argument that decides alone does so whatever the other is, NaN included.
     if a == 0.0 || x.is_infinite() {
         return Some(1.0);
     }
-    (x == 0.0 || a.is_infinite()).then_some(0.0)
+    if x == 0.0 || a.is_infinite() {
+        return Some(0.0);
+    }
+    (x.is_nan() || a.is_nan()).then_some(f64::NAN)
 }
 
 fn is_expanded(a: f64, x: f64) -> bool {
