@@ -97,8 +97,9 @@ setup(
             include_dirs=[str(ROOT / "csrc"), str(GENERATED), *(f"{path}/kineto" for path in include_paths()[:1])],
             extra_compile_args=[
                 *("-std=c++20", "-O3", "-g0", "-Wall", "-Wno-unknown-pragmas", "-fvisibility=hidden"),
-                # PyTorch's headers silence it for themselves, which a precompiled header forgets.
-                "-Wno-sign-compare",
+                # PyTorch's headers silence the first for themselves, which a precompiled header forgets; of the second
+                # gcc warns wherever they are read.
+                *("-Wno-sign-compare", "-Wno-interference-size"),
             ],
             # torch's libraries are loaded before; where they are not, they lie beside this package.
             extra_link_args=["-Wl,--gc-sections", "-Wl,--exclude-libs,ALL", "-Wl,-rpath,$ORIGIN/../torch/lib"],

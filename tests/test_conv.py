@@ -133,6 +133,23 @@ def test_errors_are_the_cpus(shape, kernel, options):
     assert str(here.value) == str(on_cpu.value)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("padding", [1, 2])
+def test_a_transposed_output_of_nothing_is_what_the_cpu_makes_of_it(dtype, dims, padding):
+    function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[dims - 1]
+    x, weight = torch.randn(1, 2, *[4] * (dims - 1), 1).to(dtype), torch.randn(2, 3, *[2] * dims).to(dtype)
+    try:
+        expected = function(x, weight, padding=padding)
+    except RuntimeError as error:
+        with pytest.raises(RuntimeError, match="Output size is too small") as refused:
+            function(x.to(DEVICE), weight.to(DEVICE), padding=padding)
+        # PyTorch has a line as a plane of one row.
+        assert dims == 1 or dtype == torch.bfloat16 or str(refused.value) == str(error)
+    else:
+        assert function(x.to(DEVICE), weight.to(DEVICE), padding=padding).shape == expected.shape
+
+
 @pytest.mark.parametrize("name", ["stride", "groups", "transposed, output padding"])
 def test_gradcheck(name):
     function, _, kernel, options = CASES[name]

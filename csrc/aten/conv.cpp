@@ -8,6 +8,8 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <sstream>
+#include <string>
 #include <tuple>
 
 #include "aten/fallback.h"
@@ -41,6 +43,15 @@ bool is_computed(const Tensor& tensor) {
   return is_native(tensor.scalar_type()) && tensor.is_floating_point();
 }
 
+// The sizes behind the channels, as PyTorch's sentences have them.
+std::string per_channel(IntArrayRef sizes) {
+  std::ostringstream text;
+  for (size_t dim = 2; dim < sizes.size(); ++dim) {
+    text << (dim > 2 ? " x " : "") << sizes[dim];
+  }
+  return text.str();
+}
+
 Tensor convolution(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, IntArrayRef stride,
                    IntArrayRef padding, IntArrayRef dilation, bool transposed, IntArrayRef output_padding,
                    int64_t groups) {
@@ -64,6 +75,11 @@ Tensor convolution(const Tensor& input, const Tensor& weight, const std::optiona
                                      c10::fromIntArrayRefSlow(dilation), groups)) {
       sizes.push_back(size.expect_int());
     }
+    // The CPU's kernels of f32 and f64 refuse an output of nothing, those of the half types give it.
+    const int64_t least = at::isReducedFloatingType(input.scalar_type()) ? 0 : 1;
+    TORCH_CHECK(std::all_of(sizes.begin() + 2, sizes.end(), [&](int64_t size) { return size >= least; }),
+                "Given input size per channel: (", per_channel(input.sizes()),
+                "). Calculated output size per channel: (", per_channel(sizes), "). Output size is too small");
   } else {
     sizes = at::native::conv_output_size(input.sizes(), weight.sizes(), padding, stride, dilation);
   }
