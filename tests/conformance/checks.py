@@ -8,15 +8,20 @@ import torch
 from torch.testing._internal.common_utils import noncontiguous_like
 from torch.utils._pytree import tree_flatten, tree_map
 
+from conformance import harder
 from conformance.compare import Different, Outcome, assert_same, assert_same_outcome, compare
-from conformance.inputs import DEVICE, DTYPES, Mover, evenly, expect_dense
-from conformance.places import elements_of, gradients_of
+from conformance.inputs import DEVICE, DTYPES, Mover, evenly, expect_dense, where_asked
+from conformance.places import ONE_OF_EQUAL, elements_of, gradients_of
 from conformance.precision import PLAIN, precision_of
+from conformance.relative import compare_relatively, compare_roundings
 from conformance.seeds import differentiable, seeds_like
 from conformance.strides import compare_strides
 
 #: Memory is handed out as it is: there are no values to compare.
 UNINITIALISED = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
+
+#: Samples among which `harder` looks for one that it can change.
+MOST_TRIED = 40
 
 Arguments = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
@@ -36,9 +41,7 @@ def caller(function: Any) -> Callable[[Arguments], Any]:
 
 def _called(function: Any, arguments: Arguments) -> Any:
     first, args, kwargs = arguments
-    if function.name == "tensor_split":
-        # Its indices are on the CPU, whatever the device.
-        args, kwargs = tree_map(lambda value: value.cpu() if isinstance(value, torch.Tensor) else value, (args, kwargs))
+    args, kwargs = where_asked(function, args, kwargs)
     return function(first, *args, **kwargs)
 
 
@@ -86,7 +89,14 @@ def written_of(call: Callable[[Arguments], Any], arguments: Arguments) -> frozen
 
 
 #: PyTorch's own CPU kernel dies of these: there is nothing to compare with.
-FATAL_ON_CPU = {("_chunk_cat", "0-dim")}
+FATAL_ON_CPU = {
+    ("_chunk_cat", "0-dim"),
+    ("linalg.eigvals", "special"),
+    ("_segment_reduce", "shapes"),
+    ("torch.ops.aten._scaled_dot_product_flash_attention_for_cpu", "shapes"),
+    # It writes where a wrong index leads it, and what comes after dies.
+    ("max_pool2d_with_indices_backward", "indices"),
+}
 
 
 def layouts(op: Any, dtype: torch.dtype, limit: int) -> None:
@@ -236,24 +246,90 @@ def other_dtypes(op: Any, dtype: torch.dtype, limit: int) -> None:
 def backward(op: Any, dtype: torch.dtype, limit: int) -> None:
     """Gradients as the CPU's."""
     for sample in samples(op, dtype, limit, requires_grad=True):
+        call, given = gradients_from(op, arguments_of(sample), sample.output_process_fn_grad)
+        compare(call, given, values=has_values(op), precision=precision_of(op))
 
-        def results_of(arguments: Arguments, process: Callable[..., Any] = sample.output_process_fn_grad) -> Any:
-            return differentiable(process(caller(op)(arguments)))
 
-        def gradients(given: Any, results_of: Callable[..., Any] = results_of) -> Any:
-            arguments, seeds = given
-            results, leaves = results_of(arguments), differentiable(arguments)
-            if not results or not leaves:
-                return None
-            gradients = torch.autograd.grad(results, leaves, seeds, allow_unused=True)
-            return gradients_of(op, arguments, gradients)
+def gradients_from(op: Any, arguments: Arguments, process: Callable[[Any], Any]) -> tuple[Callable[[Any], Any], Any]:
+    """What gives the gradients of an op, and what it takes."""
 
-        # Among the arguments, so that f64 starts from the seeds as the dtype has them.
-        arguments = arguments_of(sample)
-        results = Outcome.of(lambda arguments=arguments, results_of=results_of: results_of(Mover("cpu")(arguments)))
-        compare(
-            gradients, (arguments, seeds_like(results.value or [])), values=has_values(op), precision=precision_of(op)
-        )
+    def results_of(arguments: Arguments) -> Any:
+        return differentiable(process(caller(op)(arguments)))
+
+    def gradients(given: Any) -> Any:
+        arguments, seeds = given
+        results, leaves = results_of(arguments), differentiable(arguments)
+        if not results or not leaves:
+            return None
+        gradients = torch.autograd.grad(results, leaves, seeds, allow_unused=True)
+        return gradients_of(op, arguments, gradients)
+
+    # Among the arguments, so that f64 starts from the seeds as the dtype has them.
+    results = Outcome.of(lambda: results_of(Mover("cpu")(arguments)))
+    return gradients, (arguments, seeds_like(results.value or []))
+
+
+def every_sample(op: Any, dtype: torch.dtype) -> list[Arguments]:
+    """At least one of each kind: those of more elements than `harder` takes are left out there."""
+    return [arguments_of(sample) for sample in samples(op, dtype, MOST_TRIED)]
+
+
+def scaled(op: Any, dtype: torch.dtype, limit: int) -> None:
+    """Small elements beside large ones, each as near as its own size asks."""
+    for arguments in harder.scaled(caller(op), every_sample(op, dtype)):
+        if has_values(op):
+            compare_relatively(caller(op), arguments, precision_of(op))
+
+
+def special(op: Any, dtype: torch.dtype, limit: int) -> None:
+    """NaN, infinities and both zeros among the elements: which of them come out, and with which sign."""
+    zeros = has_values(op) and op.name not in ONE_OF_EQUAL
+    if (op.name, "special") in FATAL_ON_CPU:
+        return
+    for name, arguments in harder.special(caller(op), every_sample(op, dtype)):
+        try:
+            compare(caller(op), arguments, values=has_values(op), zeros=zeros, precision=precision_of(op))
+        except AssertionError as error:
+            raise Different(f"{name}: {error}") from None
+
+
+def sizes(op: Any, dtype: torch.dtype, limit: int) -> None:
+    """Whole vectors and a tail, and more than one thread's share; at the first size, the gradients too."""
+    is_differentiable = op.supports_autograd and dtype in op.supported_backward_dtypes("cpu")
+    for count, arguments in harder.long(caller(op), every_sample(op, dtype)):
+        try:
+            compare(caller(op), arguments, values=has_values(op), precision=precision_of(op))
+            if has_values(op):
+                compare_roundings(caller(op), arguments)
+            if is_differentiable and count == harder.SIZES[0]:
+                leaves = tree_map(harder.requiring_grad, arguments)
+                call, given = gradients_from(op, leaves, lambda results: results)
+                compare(call, given, values=has_values(op), precision=precision_of(op))
+        except AssertionError as error:
+            raise Different(f"{count} elements: {error}") from None
+
+
+def indices(op: Any, dtype: torch.dtype, limit: int) -> None:
+    """An index that the CPU refuses, as it is one too large for a size there is, is refused by the same exception."""
+    if (op.name, "indices") not in FATAL_ON_CPU:
+        _refuse(op, harder.beyond(caller(op), every_sample(op, dtype)))
+
+
+def shapes(op: Any, dtype: torch.dtype, limit: int) -> None:
+    """A tensor that is one short for the others, or for what is asked of it, is refused by the same exception."""
+    if (op.name, "shapes") not in FATAL_ON_CPU:
+        _refuse(op, harder.misfits(caller(op), every_sample(op, dtype)))
+
+
+#: PyTorch's CPU raises IndexError or RuntimeError of the same index by the dimension and the shape.
+REFUSED_EITHER_WAY = {"index_add", "index_select"}
+
+
+def _refuse(op: Any, refused: Iterator[tuple[Arguments, Outcome]]) -> None:
+    for arguments, refusal in refused:
+        actual = Outcome.of(lambda arguments=arguments: caller(op)(Mover(DEVICE)(arguments)), DEVICE)
+        if not (op.name in REFUSED_EITHER_WAY and isinstance(actual.error, IndexError | RuntimeError)):
+            assert_same_outcome(actual, refusal)
 
 
 def finite_differences(op: Any, dtype: torch.dtype, limit: int) -> None:
@@ -330,6 +406,12 @@ def applicable(op: Any) -> Iterator[tuple[str, frozenset[torch.dtype]]]:
     if op.error_inputs_func is not None:
         yield "errors", frozenset([torch.float32])
     yield "other_dtypes", frozenset(DTYPES.values()) - dtypes if dtypes else frozenset()
+    floats = frozenset(dtype for dtype in dtypes if dtype.is_floating_point)
+    yield "scaled", floats | (dtypes & {torch.complex64})
+    yield "special", floats
+    yield "sizes", dtypes
+    yield "indices", dtypes & {torch.float32}
+    yield "shapes", dtypes & {torch.float32}
     if op.supports_autograd:
         yield "backward", differentiable
         yield "finite_differences", differentiable & {torch.float64}
@@ -343,6 +425,11 @@ CHECKS: dict[str, Callable[[Any, torch.dtype, int], None]] = {
     "out": out,
     "errors": errors,
     "other_dtypes": other_dtypes,
+    "scaled": scaled,
+    "special": special,
+    "sizes": sizes,
+    "indices": indices,
+    "shapes": shapes,
     "backward": backward,
     "finite_differences": finite_differences,
 }

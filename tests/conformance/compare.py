@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch.testing._internal.common_utils import noncontiguous_like
 from torch.utils._pytree import tree_flatten, tree_map
 
 from conformance.inputs import DEVICE, Mover, expect_dense
@@ -16,6 +17,8 @@ from conformance.precision import Precision
 PLAINLY = Precision()
 #: How many tolerances from f64 an element may be, where the CPU's own are.
 MOST = 4.0
+#: What share of itself an element may be off by at most, where no absolute tolerance is given.
+LARGEST = 0.01
 
 
 class Different(AssertionError):
@@ -106,13 +109,21 @@ def assert_same_outcome(
 
 
 def compare(
-    call: Callable[..., Any], arguments: Any, *, values: bool = True, precision: Precision = PLAINLY
+    call: Callable[..., Any],
+    arguments: Any,
+    *,
+    values: bool = True,
+    zeros: bool = False,
+    precision: Precision = PLAINLY,
 ) -> Outcome:
     """`call(arguments)` does on rustorch what it does on the CPU; gives what it did on the CPU.
 
     Where the CPU itself gives other numbers for another seed, numbers are not compared: the two
     devices have generators of their own. Where the two round differently, what the CPU computes in f64
     decides (`is_near`).
+
+    Args:
+        zeros: also compare the signs of zeros, where those of the CPU are the same in f64.
     """
     expected = Outcome.of(lambda: call(Mover("cpu")(arguments)))
     actual = Outcome.of(lambda: call(Mover(DEVICE)(arguments)), DEVICE)
@@ -121,12 +132,59 @@ def compare(
     except AssertionError:
         if expected.error is not None or actual.error is not None:
             raise
-        if values and _is_near_in_f64(call, arguments, actual.value, expected.value, precision):
+        if not (values and _is_near_in_f64(call, arguments, actual.value, expected.value, precision)):
+            if not draws(call, arguments, expected):
+                raise
+            assert_same_outcome(actual, expected, values=False)
             return expected
-        if not draws(call, arguments, expected):
-            raise
-        assert_same_outcome(actual, expected, values=False)
+    if zeros and expected.error is None:
+        _assert_same_zeros(call, arguments, actual.value, expected.value)
     return expected
+
+
+def _zeros(tensor: torch.Tensor, negative: bool) -> torch.Tensor:
+    return (tensor == 0) & (tensor.signbit() == negative)
+
+
+def _assert_same_zeros(call: Callable[..., Any], arguments: Any, actual: Any, expected: Any) -> None:
+    """Where the CPU gives f64's numbers, rounded, its zeros have their signs here.
+
+    Such an op selects, moves or rounds once: of others, what terms a zero is a sum of decides, and that is left open.
+    So is the sign where the CPU gives another in f64 or of strided operands: which of two zeros is the larger.
+    """
+    wide = tree_map(in_f64, arguments)
+    others = [
+        Outcome.of(lambda given=given: call(Mover("cpu")(given)))
+        for given in (wide, _strided(arguments), _strided(wide))
+    ]
+    trees = [tree_flatten(tree)[0] for tree in (actual, expected, *(other.value for other in others))]
+    if any(other.error is not None for other in others) or len({len(tree) for tree in trees}) != 1:
+        return
+    for mine, theirs, *same in zip(*trees, strict=True):
+        if not all(isinstance(leaf, torch.Tensor) and leaf.is_floating_point() for leaf in (mine, theirs, *same)):
+            continue
+        mine, theirs, same = mine.detach().cpu(), theirs.detach(), [leaf.detach() for leaf in same]
+        if not torch.allclose(same[0].to(theirs.dtype), theirs, rtol=0, atol=0, equal_nan=True):
+            continue
+        for negative in (False, True):
+            lost = _zeros(mine, not negative) & _zeros(theirs, negative)
+            for leaf in same:
+                lost &= _zeros(leaf, negative)
+            if lost.any():
+                signs = ("0", "-0") if negative else ("-0", "0")
+                raise Different(f"{signs[0]} where the CPU gives {signs[1]}, at {lost.nonzero()[0].tolist()}")
+
+
+def _strided(tree: Any) -> Any:
+    """Every float tensor with gaps between its elements."""
+    return tree_map(
+        lambda value: (
+            noncontiguous_like(value.detach()).requires_grad_(value.requires_grad)
+            if isinstance(value, torch.Tensor) and value.is_floating_point()
+            else value
+        ),
+        tree,
+    )
 
 
 def in_f64(value: Any) -> Any:
@@ -164,8 +222,8 @@ def _is_near_in_f64(call: Callable[..., Any], arguments: Any, actual: Any, expec
 
 
 def _leaf_is_near(mine: Any, theirs: Any, exact: Any, terms: Any, precision: Precision) -> bool:
-    if not isinstance(exact, torch.Tensor):
-        return mine == theirs
+    if not all(isinstance(leaf, torch.Tensor) for leaf in (mine, theirs, exact)):
+        return mine is theirs or (not isinstance(theirs, torch.Tensor) and mine == theirs)
     if not (mine.shape == theirs.shape == exact.shape and mine.dtype == theirs.dtype):
         return False
     same_shape = isinstance(terms, torch.Tensor) and terms.shape == exact.shape
@@ -176,7 +234,12 @@ def _leaf_is_near(mine: Any, theirs: Any, exact: Any, terms: Any, precision: Pre
 
 
 def is_near(
-    mine: torch.Tensor, theirs: torch.Tensor, exact: torch.Tensor, terms: torch.Tensor | None, precision: Precision
+    mine: torch.Tensor,
+    theirs: torch.Tensor,
+    exact: torch.Tensor,
+    terms: torch.Tensor | None,
+    precision: Precision,
+    absolutely: bool = True,
 ) -> torch.Tensor:
     """Which of rustorch's elements are the CPU's, as near to f64 as the CPU's, or f64's within the tolerance.
 
@@ -185,8 +248,11 @@ def is_near(
 
     Args:
         terms: the magnitude of what each element is a sum of, where that may cancel.
+        absolutely: with the absolute tolerance. Without it one that the smallest numbers of the dtype need is left.
     """
     rtol, atol = precision.tolerance(theirs.dtype)
+    if not absolutely:
+        atol = torch.finfo(theirs.dtype).tiny * (torch.finfo(theirs.dtype).eps if theirs.dtype != torch.float64 else 1)
     wide = torch.promote_types(exact.dtype, torch.float64)
     # What f64 gives is rounded to the dtype, and may overflow there.
     rounded = exact.to(theirs.dtype).to(wide)
@@ -204,8 +270,10 @@ def is_near(
     own = distance(theirs, rounded)
     worst = own[own.isfinite()].max() if own.isfinite().any() else torch.zeros(())
     nearer = theirs.isfinite() & ((mine - exact).abs() <= (theirs - exact).abs())
-    near_f64 = distance(mine, rounded) <= worst.clamp(1.0, MOST)
-    return equal | nearer | near_f64 | (distance(mine, theirs) <= 1)
+    if absolutely:
+        return equal | nearer | (distance(mine, rounded) <= worst.clamp(1.0, MOST)) | (distance(mine, theirs) <= 1)
+    allowed = (MOST * worst).clamp(1.0, max(MOST, LARGEST / rtol))
+    return equal | nearer | (distance(mine, rounded) <= allowed) | (distance(mine, theirs) <= allowed)
 
 
 def draws(call: Callable[..., Any], arguments: Any, before: Outcome) -> bool:

@@ -12,6 +12,10 @@ DIM = {"argsort": 0, "kthvalue": 1, "median": 0, "mode": 0, "nanmedian": 0, "sor
 SORTED = {**DIM, "msort": None}
 
 
+#: Ops that give one of equal elements, which may be a zero of either sign.
+ONE_OF_EQUAL = {*SORTED, "unique"}
+
+
 def gradients_of(op: Any, arguments: Any, gradients: Any) -> Any:
     """The gradients, of which those of a line's equal elements come in their own order."""
     first, args, kwargs = arguments

@@ -33,6 +33,7 @@ SUMS = (
     "add*mv",
     "addr",
     "dot",
+    "*cross",
     "vdot",
     "inner",
     "tensordot",
