@@ -27,6 +27,18 @@ def test_unique(dtype, view):
         check(lambda x, d=dim: x.unique_consecutive(dim=d, return_inverse=True, return_counts=True), x)
 
 
+@pytest.mark.parametrize("rows", [1, 5, 13, 16])
+@pytest.mark.parametrize("width", [0, 1, 3])
+def test_unique_slices_with_nan_are_in_the_cpus_order(rows, width):
+    """Which sorts as many by insertion; of more, where NaN goes depends on all of them."""
+    for seed in range(20):
+        x = torch.randint(0, 3, (rows, max(width, 1)), generator=torch.Generator().manual_seed(seed)).float()
+        x[torch.rand(x.shape, generator=torch.Generator().manual_seed(-seed - 1)) < 0.3] = torch.nan
+        x = x[:, 0] if width == 0 else x
+        for dim in range(x.dim()):
+            check(lambda x, d=dim: x.unique(dim=d, return_inverse=True, return_counts=True), x)
+
+
 def test_unique_of_few():
     nan = torch.tensor([torch.nan, 1.0, torch.nan, -0.0, 0.0])
     for x in (nan, torch.tensor(3.0), torch.empty(0), torch.empty(0, 3)):

@@ -35,7 +35,8 @@ pub fn unique(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     }
     let mut found = Found { first, inverse: inverse.optional(), counts: counts.optional(), distinct: 0 };
     let width = from.numel() / slices;
-    match_stored!(from.dtype(), S => if width == 1 {
+    let is_few = dim >= 0 && !consecutive && slices <= FEW;
+    match_stored!(from.dtype(), S => if width == 1 && !is_few {
         match_entry!(S, slices, E => {
             let memory = Scratch::<E>::new(2 * slices)?;
             let entries = element_entries::<S, E>(&from, memory.ptr());
@@ -52,7 +53,9 @@ pub fn unique(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         let keys = slice_keys::<S>(&from, dim as usize, slices, width);
         let slice = |at: usize| &keys[at * width..][..width];
         let mut order: Vec<usize> = (0..slices).collected();
-        if !consecutive {
+        if is_few {
+            insertion_sort(&mut order, |a, b| is_less::<S>(slice(a), slice(b)));
+        } else if !consecutive {
             // Equal slices in their order, without the memory that a stable sort takes.
             order.sort_unstable_by(|&a, &b| slice(a).cmp(slice(b)).then(a.cmp(&b)));
         }
@@ -64,6 +67,32 @@ pub fn unique(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     // SAFETY: the count is one i64.
     unsafe { *count.ptr::<i64>() = found.distinct as i64 };
     Ok(())
+}
+
+/// So many slices C++'s `std::sort` sorts by insertion, by which PyTorch's CPU orders those with NaN.
+const FEW: usize = 16;
+
+/// As PyTorch's CPU compares slices: what is beside a NaN decides nothing. That is no order, so of more slices than
+/// [`FEW`] the CPU's own depends on the rest, and here NaN is the largest.
+fn is_less<S: Ordered>(a: &[u64], b: &[u64]) -> bool {
+    let decides = |(a, b): &(&u64, &u64)| !S::is_nan_key(**a) && !S::is_nan_key(**b) && a != b;
+    a.iter().zip(b).find(decides).is_some_and(|(a, b)| a < b)
+}
+
+/// Whatever `is_less` says of each two.
+fn insertion_sort(order: &mut [usize], is_less: impl Fn(usize, usize) -> bool) {
+    for end in 1..order.len() {
+        // What is before all goes there at once, and is not held against those between.
+        if is_less(order[end], order[0]) {
+            order[..=end].rotate_right(1);
+            continue;
+        }
+        let mut at = end;
+        while at > 0 && is_less(order[at], order[at - 1]) {
+            order.swap(at, at - 1);
+            at -= 1;
+        }
+    }
 }
 
 struct Found<'a> {
