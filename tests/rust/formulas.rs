@@ -46,6 +46,8 @@ fn every_formula() {
         (Op::remainder, |[a, b, _], _| a - (a / b).floor() * b),
         (Op::pow, |[a, b, _], _| a.powf(b)),
         (Op::pow_scalar, |[a, ..], s| a.powf(s[0])),
+        (Op::cube, |[a, ..], _| a.powi(3)),
+        (Op::reciprocal_square, |[a, ..], _| a.powi(-2)),
         (Op::maximum, |[a, b, _], _| a.max(b)),
         (Op::minimum, |[a, b, _], _| a.min(b)),
         (Op::fmin, |[a, b, _], _| a.min(b)),

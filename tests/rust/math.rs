@@ -117,6 +117,158 @@ fn sine_and_cosine() {
     sweep(Op::cos, 1.0, f64::cos);
 }
 
+#[test]
+fn by_way_of_f64() {
+    sweep(Op::tan, 1.0, f64::tan);
+    sweep(Op::atan, 0.52, f64::atan);
+    sweep(Op::atanh, 0.52, f64::atanh);
+    sweep(Op::asin, 0.52, f64::asin);
+    sweep(Op::acos, 0.52, f64::acos);
+    sweep(Op::sinh, 0.52, f64::sinh);
+    sweep(Op::cosh, 0.52, f64::cosh);
+    sweep(Op::asinh, 0.52, f64::asinh);
+    // The standard library's loses digits near one.
+    sweep(Op::acosh, 0.52, |x| if x < 1.0 { f64::NAN } else { libm::acosh(x) });
+    sweep(Op::erfc, 0.58, libm::erfc);
+}
+
+/// f64 against the system's functions, which are within one unit: of all exponents, and where most numbers are.
+#[track_caller]
+fn sweep_double(op: Op, bound: f64, reference: fn(f64) -> f64) {
+    const STEP: usize = 0x000d_1b17_5a3c_0000;
+    let mut values: Vec<f64> = (0..u64::MAX).step_by(STEP).map(f64::from_bits).collect();
+    values.extend([0.0, -0.0, 1.0, -1.0, 0.5, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 5e-324, -5e-324]);
+    values.extend([
+        f64::MIN_POSITIVE,
+        f64::MAX,
+        f64::MIN,
+        709.782_712,
+        709.79,
+        -745.13,
+        -745.14,
+        710.475,
+        1024.0,
+        -1074.5,
+    ]);
+    values.extend((0..100_000).map(|index| noise(1)(index) * 20.0));
+    values.extend((0..100_000).map(|index| noise(2)(index) * 1.2));
+    values.extend((0..100_000).map(|index| 1.0 + noise(3)(index) * 1e-3));
+    // Near whole quarter turns, to which little is left.
+    values.extend((0..100_000).map(|index| index as f64 * std::f64::consts::FRAC_PI_2));
+    let count = values.len() as i64;
+    let input = Tensor::new(&[count], |index| values[index]);
+    for level in Level::available() {
+        let out = Tensor::<f64>::zeros(&[count]);
+        isa::at(level, || run(op, &[out.view(), input.view()], &[DType::F64 as i64], &[])).unwrap();
+        for (&value, actual) in values.iter().zip(out.values()) {
+            let expected = reference(value);
+            let alike =
+                actual == expected && (expected != 0.0 || actual.is_sign_negative() == expected.is_sign_negative());
+            let unit = f64::from_bits(expected.abs().to_bits() + 1) - expected.abs();
+            let near = (actual - expected).abs() <= bound * unit;
+            assert!(
+                alike || near || (actual.is_nan() && expected.is_nan()),
+                "{op:?} at {}: {value:e} gives {actual:e}, not {expected:e}: {} units",
+                level.name(),
+                (actual - expected).abs() / unit
+            );
+        }
+    }
+}
+
+#[test]
+fn double_exponentials() {
+    sweep_double(Op::exp, 1.6, f64::exp);
+    sweep_double(Op::exp2, 1.6, f64::exp2);
+    sweep_double(Op::expm1, 2.0, f64::exp_m1);
+    sweep_double(Op::tanh, 2.5, f64::tanh);
+    sweep_double(Op::sinh, 3.0, f64::sinh);
+    sweep_double(Op::cosh, 2.0, f64::cosh);
+}
+
+#[test]
+fn double_logarithms() {
+    sweep_double(Op::log, 1.6, f64::ln);
+    sweep_double(Op::log1p, 1.8, f64::ln_1p);
+    sweep_double(Op::log2, 1.6, f64::log2);
+    sweep_double(Op::log10, 2.0, f64::log10);
+    sweep_double(Op::asinh, 2.5, libm::asinh);
+    sweep_double(Op::acosh, 3.0, |x| if x < 1.0 { f64::NAN } else { libm::acosh(x) });
+    sweep_double(Op::atanh, 2.5, libm::atanh);
+}
+
+#[test]
+fn double_angles() {
+    sweep_double(Op::sin, 1.6, f64::sin);
+    sweep_double(Op::cos, 1.6, f64::cos);
+    sweep_double(Op::tan, 2.8, f64::tan);
+    sweep_double(Op::asin, 1.6, f64::asin);
+    sweep_double(Op::acos, 1.6, f64::acos);
+    sweep_double(Op::atan, 2.2, f64::atan);
+}
+
+#[test]
+fn double_error_function() {
+    sweep_double(Op::erf, 2.5, libm::erf);
+    // The plan's error is 3.7 units.
+    sweep_double(Op::erfc, 6.0, libm::erfc);
+}
+
+/// Every pair of what is special, and of numbers of every size, of both types, against the processor's own remainder.
+#[test]
+fn remainders() {
+    let special = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        3.0,
+        -2.5,
+        0.1,
+        1e-310,
+        -5e-324,
+        1e308,
+        -1e17,
+        1e-20,
+        7.0,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::NAN,
+        1e15,
+        1e16,
+        4503599627370497.0,
+    ];
+    let mut pairs: Vec<(f64, f64)> = special.iter().flat_map(|&x| special.map(|y| (x, y))).collect();
+    for index in 0..200_000 {
+        let size = 10f64.powf(noise(3)(index) * 12.0);
+        pairs.push((noise(1)(index) * size, noise(2)(index)));
+        // Quotients that are whole, or nearly.
+        pairs.push((noise(4)(index) * 3.0 * ((index % 1000) as f64), noise(4)(index) * 3.0));
+    }
+    fn check<T: support::Item + Into<f64>>(
+        pairs: &[(f64, f64)],
+        narrow: fn(f64) -> T,
+        rest: fn(T, T) -> T,
+        dtype: DType,
+    ) {
+        let count = pairs.len() as i64;
+        let (left, right) =
+            (Tensor::new(&[count], |at| narrow(pairs[at].0)), Tensor::new(&[count], |at| narrow(pairs[at].1)));
+        for level in Level::available() {
+            let out = Tensor::<T>::zeros(&[count]);
+            isa::at(level, || run(Op::fmod, &[out.view(), left.view(), right.view()], &[dtype as i64], &[])).unwrap();
+            for (&(x, y), actual) in pairs.iter().zip(out.values()) {
+                let expected = rest(narrow(x), narrow(y));
+                let (actual, wanted): (f64, f64) = (actual.into(), expected.into());
+                let same = actual.to_bits() == wanted.to_bits() || (actual.is_nan() && wanted.is_nan());
+                assert!(same, "{x:e} % {y:e} is {wanted:e}, not {actual:e}, at {}", level.name());
+            }
+        }
+    }
+    check::<f64>(&pairs, |x| x, |x, y| x % y, DType::F64);
+    check::<f32>(&pairs, |x| x as f32, |x, y| x % y, DType::F32);
+}
+
 /// 1 + exp(-x) overflows where the result is subnormal: PyTorch gives zero there too.
 #[test]
 fn sigmoid() {

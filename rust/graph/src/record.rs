@@ -111,7 +111,7 @@ pub fn random(counters: u64) -> Result<u64> {
 
 /// Checks a launch, and writes it down.
 pub fn launch(row: &'static Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
-    if let Some((row, views)) = ops::square(row, views, attrs) {
+    if let Some((row, views)) = ops::simpler_power(row, views, attrs) {
         return launch(row, &views, attrs);
     }
     ops::check(row, views, attrs)?;

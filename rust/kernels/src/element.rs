@@ -2,7 +2,7 @@
 //! `max` and `min`, casts from float to integer go through i64.
 
 use crate::dtype::DType;
-use crate::value::{Bits, Bitwise, Floating, Numeric, Value, Word, raised};
+use crate::value::{Bits, Bitwise, Floating, Numeric, Value, Word, floor_of, raised};
 
 /// A type that a kernel computes in.
 pub trait Element: Value<Mask = bool> + PartialEq + PartialOrd + Send + Sync + 'static {
@@ -14,8 +14,23 @@ pub trait Element: Value<Mask = bool> + PartialEq + PartialOrd + Send + Sync + '
 }
 
 /// Integers and floats: what bool lacks.
-pub trait Number: Element + Numeric {}
-impl<T: Element + Numeric> Number for T {}
+pub trait Number: Element + Numeric {
+    /// Whether the quotient has more digits than `fmod`, `remainder` and `div_floor` are right for, as they are over
+    /// floats up to `2^50`; the next three are right there.
+    #[inline(always)]
+    fn is_long_quotient(self, _divisor: Self) -> bool {
+        false
+    }
+    fn long_fmod(self, divisor: Self) -> Self {
+        self.fmod(divisor)
+    }
+    fn long_remainder(self, divisor: Self) -> Self {
+        self.long_fmod(divisor).with_sign_of(divisor)
+    }
+    fn long_div_floor(self, divisor: Self) -> Self {
+        self.div_floor(divisor)
+    }
+}
 
 /// Integers and bool.
 pub trait Integral: Element + Bitwise {}
@@ -238,6 +253,8 @@ impl Value for Bool {
 
 macro_rules! whole_number {
     ($($type:ident),*) => {$(
+        impl Number for $type {}
+
         impl Numeric for $type {
             #[inline(always)]
             fn div_floor(self, divisor: Self) -> Self {
@@ -413,14 +430,7 @@ macro_rules! float {
         impl Numeric for $type {
             #[inline(always)]
             fn div_floor(self, divisor: Self) -> Self {
-                let rest = self % divisor;
-                let other_side = rest != 0.0 && (rest < 0.0) != (divisor < 0.0);
-                // Exact but for rounding, which the nearest whole number undoes.
-                let quotient = (self - rest) / divisor - if other_side { 1.0 } else { 0.0 };
-                let whole = $type::floor(quotient);
-                let nearest = if quotient - whole > 0.5 { whole + 1.0 } else { whole };
-                let signed = if quotient == 0.0 { $type::copysign(0.0, self / divisor) } else { nearest };
-                if divisor == 0.0 { self / divisor } else { signed }
+                floor_of(self, divisor, self.fmod(divisor))
             }
             #[inline(always)]
             fn div_trunc(self, divisor: Self) -> Self {
@@ -428,7 +438,7 @@ macro_rules! float {
             }
             #[inline(always)]
             fn fmod(self, divisor: Self) -> Self {
-                self % divisor
+                crate::math::double::remains(self as f64, divisor as f64) as $type
             }
             #[inline(always)]
             fn pow(self, exponent: Self) -> Self {
@@ -461,7 +471,7 @@ macro_rules! float {
             }
             float!(
                 forward $math: exp, exp_of_negative, exp2, exp_m1, ln, ln_1p, log2, log10, tanh, erf, sin, cos, tan, asin,
-                acos, atan, sinh, cosh, asinh, acosh, atanh, erfc
+                acos, atan, sinh, cosh, asinh, acosh, atanh, erfc, erfinv
             );
             #[inline(always)]
             fn atan2(self, x: Self) -> Self {
@@ -471,11 +481,26 @@ macro_rules! float {
             fn hypot(self, other: Self) -> Self {
                 crate::math::$math::hypot(self, other)
             }
+            #[inline(always)]
             fn frexp_mantissa(self) -> Self {
-                libm::frexp(self as f64).0 as $type
+                crate::math::double::frexp_mantissa(self as f64) as $type
             }
+            #[inline(always)]
             fn frexp_exponent(self) -> Self {
-                if $type::is_finite(self) { libm::frexp(self as f64).1 as $type } else { 0.0 }
+                crate::math::double::frexp_exponent(self as f64) as $type
+            }
+        }
+
+        impl Number for $type {
+            #[inline(always)]
+            fn is_long_quotient(self, divisor: Self) -> bool {
+                crate::math::double::is_long_quotient(self as f64, divisor as f64)
+            }
+            fn long_fmod(self, divisor: Self) -> Self {
+                self % divisor
+            }
+            fn long_div_floor(self, divisor: Self) -> Self {
+                floor_of(self, divisor, self % divisor)
             }
         }
 

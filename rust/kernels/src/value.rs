@@ -81,9 +81,13 @@ pub trait Numeric: Value {
     /// What `div_floor` leaves: it has the divisor's sign.
     #[inline(always)]
     fn remainder(self, divisor: Self) -> Self {
-        let rest = self.fmod(divisor);
-        let other_side = rest.ne(Self::ZERO) & (rest.lt(Self::ZERO) ^ divisor.lt(Self::ZERO));
-        Self::select(other_side, rest.add(divisor), rest)
+        self.fmod(divisor).with_sign_of(divisor)
+    }
+    /// Of what `fmod` leaves, what `remainder` does.
+    #[inline(always)]
+    fn with_sign_of(self, divisor: Self) -> Self {
+        let other_side = self.ne(Self::ZERO) & (self.lt(Self::ZERO) ^ divisor.lt(Self::ZERO));
+        Self::select(other_side, self.add(divisor), self)
     }
     fn pow(self, exponent: Self) -> Self;
 }
@@ -134,6 +138,7 @@ pub trait Floating: Numeric {
     fn acosh(self) -> Self;
     fn atanh(self) -> Self;
     fn erfc(self) -> Self;
+    fn erfinv(self) -> Self;
     /// The angle of the point `(x, self)`.
     fn atan2(self, x: Self) -> Self;
     fn hypot(self, other: Self) -> Self;
@@ -154,6 +159,19 @@ pub fn raised<V: Floating>(base: V, exponent: V) -> V {
     let (half, root) = (V::from_f64(0.5), base.sqrt());
     let other = V::select(exponent.eq(half.neg()), V::ONE.div(root), base.pow(exponent));
     V::select(exponent.eq(half), root, other)
+}
+
+/// The quotient rounded to minus infinity, of a division that leaves `rest`.
+#[inline(always)]
+pub fn floor_of<T: Floating>(value: T, divisor: T, rest: T) -> T {
+    let (half, zero) = (T::from_f64(0.5), T::ZERO);
+    let other_side = rest.ne(zero) & (rest.lt(zero) ^ divisor.lt(zero));
+    // Exact but for rounding, which the nearest whole number undoes.
+    let quotient = value.sub(rest).div(divisor).sub(T::from_mask(other_side));
+    let whole = quotient.floor();
+    let nearest = T::select(quotient.sub(whole).gt(half), whole.add(T::ONE), whole);
+    let signed = T::select(quotient.eq(zero), zero.copysign(value.div(divisor)), nearest);
+    T::select(divisor.eq(zero), value.div(divisor), signed)
 }
 
 /// Floats whose bits an expression may read and make: f32.

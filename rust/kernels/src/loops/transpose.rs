@@ -8,6 +8,8 @@ use crate::threads;
 
 /// Rows and columns of a square.
 const SIDE: usize = 16;
+/// Rows of a band, some squares of them: what lies side by side in the source is read before another page is.
+const BAND: usize = 4 * SIDE;
 /// Elements of a task; fixed, so that the thread count never moves a boundary.
 const TASK: usize = 32 * 1024;
 
@@ -47,12 +49,12 @@ impl Transpose {
         unsafe impl<T> Sync for Ends<T> {}
         let ends = Ends(to, from);
         let ends = &ends;
-        let bands = self.down.size.div_ceil(SIDE);
-        let band = SIDE * self.across.size;
+        let bands = self.down.size.div_ceil(BAND);
+        let band = BAND.min(self.down.size) * self.across.size;
         let count = self.others.numel * bands;
         threads::parallel_chunks(count, (TASK / band).max(1), count * band / 2, |range| {
             for index in range {
-                let (matrix, first) = (index / bands, index % bands * SIDE);
+                let (matrix, first) = (index / bands, index % bands * BAND);
                 self.others.rows(matrix, matrix + 1, |offsets, _| {
                     let offset = |at: usize| offsets[at] + first as isize * self.down.strides[at];
                     let task = Band {
@@ -60,7 +62,7 @@ impl Transpose {
                         from: ends.1.wrapping_offset(offset(1)),
                         to_stride: self.down.strides[0],
                         from_stride: self.across.strides[1],
-                        rows: SIDE.min(self.down.size - first),
+                        rows: BAND.min(self.down.size - first),
                         columns: self.across.size,
                     };
                     // SAFETY: the band is within both views; the caller vouches for the level.
@@ -77,7 +79,7 @@ struct Band<T> {
     from: *const T,
     to_stride: isize,
     from_stride: isize,
-    /// At most [`SIDE`].
+    /// At most [`BAND`].
     rows: usize,
     columns: usize,
 }
@@ -87,30 +89,43 @@ impl<T: Copy> Vectorised for Band<T> {
     #[inline(always)]
     unsafe fn run(self) {
         let Self { to, from, to_stride, from_stride, rows, columns } = self;
-        let mut done = 0;
+        let whole = [rows, columns].map(|size| size - size % SIDE);
+        let one = |row: usize, column: usize| {
+            let from = from.wrapping_offset(column as isize * from_stride).wrapping_add(row);
+            (to.wrapping_offset(row as isize * to_stride).wrapping_add(column), from)
+        };
         // SAFETY: rows and columns are within the band. Elements of sixteen bytes may lie on eight.
         unsafe {
-            if rows == SIDE {
-                while done + SIDE <= columns {
-                    let from = from.wrapping_offset(done as isize * from_stride);
-                    let square: [[T; SIDE]; SIDE] = std::array::from_fn(|column| {
-                        from.wrapping_offset(column as isize * from_stride).cast::<[T; SIDE]>().read_unaligned()
-                    });
-                    let lines: [[T; SIDE]; SIDE] =
-                        std::array::from_fn(|row| std::array::from_fn(|column| square[column][row]));
-                    for (row, line) in lines.into_iter().enumerate() {
-                        let to = to.wrapping_offset(row as isize * to_stride).wrapping_add(done);
-                        to.cast::<[T; SIDE]>().write_unaligned(line);
-                    }
-                    done += SIDE;
+            for column in (0..whole[1]).step_by(SIDE) {
+                for row in (0..whole[0]).step_by(SIDE) {
+                    let (to, from) = one(row, column);
+                    Self::square(to, to_stride, from, from_stride);
                 }
             }
-            for column in done..columns {
-                for row in 0..rows {
-                    let from = from.wrapping_offset(column as isize * from_stride).wrapping_add(row);
-                    let to = to.wrapping_offset(row as isize * to_stride).wrapping_add(column);
+            for column in 0..columns {
+                let done = if column < whole[1] { whole[0] } else { 0 };
+                for row in done..rows {
+                    let (to, from) = one(row, column);
                     to.write_unaligned(from.read_unaligned());
                 }
+            }
+        }
+    }
+}
+
+impl<T: Copy> Band<T> {
+    /// # Safety
+    /// A square from there on is within both views.
+    #[inline(always)]
+    unsafe fn square(to: *mut T, to_stride: isize, from: *const T, from_stride: isize) {
+        // SAFETY: the caller's.
+        unsafe {
+            let square: [[T; SIDE]; SIDE] = std::array::from_fn(|column| {
+                from.wrapping_offset(column as isize * from_stride).cast::<[T; SIDE]>().read_unaligned()
+            });
+            let lines: [[T; SIDE]; SIDE] = std::array::from_fn(|row| std::array::from_fn(|column| square[column][row]));
+            for (row, line) in lines.into_iter().enumerate() {
+                to.wrapping_offset(row as isize * to_stride).cast::<[T; SIDE]>().write_unaligned(line);
             }
         }
     }

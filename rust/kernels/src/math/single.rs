@@ -8,7 +8,10 @@
 mod wide;
 
 use crate::value::{Bits, Floating, Word};
-pub use wide::{FAR, atan, atanh, cos, exp_m1, exp2, ln_1p, log2, log10, pow, sin, tan};
+pub use wide::{
+    FAR, acos, acosh, asin, asinh, atan, atan2, atanh, cos, cosh, erfc, erfinv, exp_m1, exp2, hypot, ln_1p, log2,
+    log10, pow, sin, sinh, tan,
+};
 
 /// Bits of the mantissa, and what is added to an exponent.
 const MANTISSA: u32 = 23;
@@ -178,51 +181,4 @@ pub fn erf<V: Bits>(x: V) -> V {
     let parts = Parts::of(bounded.mul_add(tail, bounded.neg()));
     let large = parts.value.mul_add(parts.power(0).neg(), V::ONE);
     V::select(magnitude.lt(split), small, large).copysign(x)
-}
-
-#[inline(always)]
-pub fn asin(x: f32) -> f32 {
-    x.asin()
-}
-
-#[inline(always)]
-pub fn acos(x: f32) -> f32 {
-    x.acos()
-}
-
-#[inline(always)]
-pub fn sinh(x: f32) -> f32 {
-    x.sinh()
-}
-
-#[inline(always)]
-pub fn cosh(x: f32) -> f32 {
-    x.cosh()
-}
-
-#[inline(always)]
-pub fn asinh(x: f32) -> f32 {
-    libm::asinhf(x)
-}
-
-#[inline(always)]
-pub fn acosh(x: f32) -> f32 {
-    // libm's has values below one as well.
-    if x < 1.0 { f32::NAN } else { libm::acoshf(x) }
-}
-
-#[inline(always)]
-pub fn erfc(x: f32) -> f32 {
-    // In f64, of which few digits are lost.
-    libm::erfc(f64::from(x)) as f32
-}
-
-#[inline(always)]
-pub fn atan2(y: f32, x: f32) -> f32 {
-    y.atan2(x)
-}
-
-#[inline(always)]
-pub fn hypot(x: f32, y: f32) -> f32 {
-    x.hypot(y)
 }

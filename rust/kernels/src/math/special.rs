@@ -45,7 +45,6 @@ special! {
     igammac(a, x);
     /// Hurwitz' zeta function.
     zeta(x, q);
-    erfinv(x);
     /// `exp(x^2) erfc(x)`
     erfcx(x);
     /// The logarithm of the normal distribution function.
@@ -204,33 +203,6 @@ fn standard_gamma_grad(alpha: f64, x: f64) -> f64 {
 
 fn dirichlet_grad(x: f64, alpha: f64, total: f64) -> f64 {
     sample_grad::dirichlet(x, alpha, total)
-}
-
-fn erfinv(y: f64) -> f64 {
-    let magnitude = y.abs();
-    if magnitude > 1.0 || y.is_nan() {
-        return f64::NAN;
-    }
-    if magnitude == 1.0 {
-        return f64::INFINITY.copysign(y);
-    }
-    // A rational guess, then Newton's steps.
-    let guess = if magnitude <= 0.7 {
-        let square = y * y;
-        let top = polynomial(square, &[-0.140543331, 0.914624893, -1.645349621, 0.886226899]);
-        y * top / polynomial(square, &[0.012229801, -0.329097515, 1.442710462, -2.118377725, 1.0])
-    } else {
-        let tail = (-((1.0 - magnitude) / 2.0).ln()).sqrt();
-        let top = polynomial(tail, &[1.641345311, 3.429567803, -1.624906493, -1.970840454]);
-        (top / polynomial(tail, &[1.637067800, 3.543889200, 1.0])).copysign(y)
-    };
-    let slope = |x: f64| FRAC_2_SQRT_PI * (-x * x).exp();
-    if magnitude <= 0.7 {
-        return (0..2).fold(guess, |x, _| x - (libm::erf(x) - y) / slope(x));
-    }
-    // By what is missing from one, which `erf` has no digits for.
-    let missing = 1.0 - magnitude;
-    (0..2).fold(guess.abs(), |x, _| x + (libm::erfc(x) - missing) / slope(x)).copysign(y)
 }
 
 fn erfcx(x: f64) -> f64 {

@@ -8,6 +8,8 @@ mod table;
 pub use row::{Entry, Expression, Outputs, Row};
 pub use table::{OPS, Op};
 
+use smallvec::SmallVec;
+
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::profile;
@@ -59,20 +61,32 @@ pub fn check(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     validate::operands(row, views, attrs).map_err(|error| refusal(error, row, views))
 }
 
-/// The launch that gives a square, where `row` is to give a power that is one: a product, as PyTorch has it.
-pub fn square<'a>(row: &Row, views: &[View<'a>], attrs: &Attrs<'_>) -> Option<(&'static Row, [View<'a>; 3])> {
+/// The launch that gives a power, where `row` is to raise to one that an op of fewer operations gives: as PyTorch
+/// has it, a root, a product, or one over these.
+pub fn simpler_power<'a>(
+    row: &Row,
+    views: &[View<'a>],
+    attrs: &Attrs<'_>,
+) -> Option<(&'static Row, SmallVec<[View<'a>; 3]>)> {
     if !row.is(Op::pow_scalar) {
         return None;
     }
     let [output, input] = *views else { return None };
     let (compute, scalars) = crate::loops::pointwise::arguments(attrs).ok()?;
-    let is_two = if compute.is_float() { scalars.floats[0] == 2.0 } else { scalars.ints[0] == 2 };
-    is_two.then(|| (Op::mul.row(), [output, input, input]))
+    let is_float = compute.is_float();
+    let exponent = if is_float { scalars.floats[0] } else { scalars.ints[0] as f64 };
+    const OF_FLOATS: [(f64, Op); 5] =
+        [(0.5, Op::sqrt), (-0.5, Op::rsqrt), (-1.0, Op::reciprocal), (-2.0, Op::reciprocal_square), (3.0, Op::cube)];
+    if exponent == 2.0 {
+        return Some((Op::mul.row(), SmallVec::from([output, input, input])));
+    }
+    let (_, op) = OF_FLOATS.into_iter().find(|&(power, _)| is_float && power == exponent)?;
+    Some((op.row(), SmallVec::from_slice(&[output, input])))
 }
 
 /// As `launch`, for operands that were checked when their graph was captured.
 pub fn run(row: &Row, views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
-    if let Some((row, views)) = square(row, views, attrs) {
+    if let Some((row, views)) = simpler_power(row, views, attrs) {
         return run(row, &views, attrs);
     }
     let run = || match row.entry {

@@ -138,14 +138,7 @@ pub trait Apply<T: Compute, const ARITY: usize>: Sized {
             let mut done = 0;
             while done + WIDE <= count {
                 let inputs = inputs.map(|input| input.add(done));
-                // Some vectors of the widest level.
-                if const { size_of::<T>() > 4 } {
-                    Self::group::<{ WIDE / 2 }>(inputs, output.add(done), scalars);
-                    let inputs = inputs.map(|input| input.add(WIDE / 2));
-                    Self::group::<{ WIDE / 2 }>(inputs, output.add(done + WIDE / 2), scalars);
-                } else {
-                    Self::group::<WIDE>(inputs, output.add(done), scalars);
-                }
+                Self::group::<WIDE>(inputs, output.add(done), scalars);
                 done += WIDE;
             }
             while done + NARROW <= count {
@@ -237,8 +230,9 @@ impl Block {
     }
 }
 
-/// Elements of a group of [`Apply::run`], and of the smaller ones after the last. With its checks on, the code of a
-/// large group would take the compiler minutes.
+/// Elements of a group of [`Apply::run`], and of the smaller ones after the last. Of a loop of 32 turns or fewer the
+/// compiler makes straight lines first, and vectors of several groups after, gathered and scattered: three times slower.
+/// With its checks on, the code of a large group would take it minutes.
 const WIDE: usize = if cfg!(debug_assertions) { NARROW } else { 64 };
 const NARROW: usize = 8;
 

@@ -54,19 +54,23 @@ with_kernels! {
         sub_scalar: unary(numeric) = |x; s| x.sub(s[0]);
         mul_scalar: unary(numeric) = |x; s| x.mul(s[0]);
         div_scalar: unary(float) = |x; s| x.div(s[0]);
-        div_floor: binary(numeric), divides, keeps_number = |a, b; _| a.div_floor(b);
+        div_floor: binary(numeric), divides, keeps_number =
+            |a, b; _| a.div_floor(b), where a.is_long_quotient(b) => a.long_div_floor(b);
         div_trunc: binary(numeric), divides, keeps_number = |a, b; _| a.div_trunc(b);
         /// The result has the divisor's sign, as Python's `%`.
         remainder: binary(numeric) [structured:
             "remainder.Tensor", "remainder_.Tensor", "remainder.Tensor_out"], divides =
-            |a, b; _| a.remainder(b);
+            |a, b; _| a.remainder(b), where a.is_long_quotient(b) => a.long_remainder(b);
         /// The result has the dividend's sign, as C's `fmod`.
         fmod: binary(numeric) [structured: "fmod.Tensor", "fmod_.Tensor", "fmod.Tensor_out"], divides =
-            |a, b; _| a.fmod(b);
+            |a, b; _| a.fmod(b), where a.is_long_quotient(b) => a.long_fmod(b);
         pow: binary(numeric) [structured: "pow.Tensor_Tensor", "pow_.Tensor", "pow.Tensor_Tensor_out"] =
             |a, b; _| a.pow(b);
         pow_scalar: unary(all) [structured: "pow.Tensor_Scalar", "pow_.Scalar", "pow.Tensor_Scalar_out"] =
             |x; s| x.raised(s[0]);
+        // Powers of which PyTorch makes products.
+        cube: unary(float) = |x; _| x.mul(x).mul(x);
+        reciprocal_square: unary(float) = |x; _| T::ONE.div(x.mul(x));
         maximum: binary(all) [structured: "maximum", "maximum.out"] = |a, b; _| a.max(b);
         minimum: binary(all) [structured: "minimum", "minimum.out"] = |a, b; _| a.min(b);
         fmax: binary(all) [structured: "fmax", "fmax.out"] = |a, b; _| T::select(a.is_nan() | b.gt(a), b, a);
@@ -159,7 +163,7 @@ with_kernels! {
         igamma: binary(float) [structured: "igamma", "igamma_", "igamma.out"], opaque("iterates until it converges") = |a, x; _| a.igamma(x);
         igammac: binary(float) [structured: "igammac", "igammac_", "igammac.out"], opaque("iterates until it converges") = |a, x; _| a.igammac(x);
         zeta: binary(float) [structured: "special_zeta", "special_zeta.out"], opaque("sums a series") = |x, q; _| x.zeta(q);
-        erfinv: unary(float) [structured: "erfinv", "erfinv_", "erfinv.out"], opaque("has regions, each with a series") = |x; _| x.erfinv();
+        erfinv: unary(float) [structured: "erfinv", "erfinv_", "erfinv.out"] = |x; _| x.erfinv();
         erfcx: unary(float) [structured: "special_erfcx", "special_erfcx.out"], opaque("has regions, each with a series") = |x; _| x.erfcx();
         ndtri: unary(float) [structured: "special_ndtri", "special_ndtri.out"], opaque("has regions, each with a series") = |x; _| x.ndtri();
         log_ndtr: unary(float) [structured: "special_log_ndtr", "special_log_ndtr.out"], opaque("has regions, each with a series") = |x; _| x.log_ndtr();

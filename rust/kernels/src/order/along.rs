@@ -35,6 +35,15 @@ impl<T: Copy> Line<T> {
         unsafe { *self.start.offset(at as isize * self.stride) }
     }
 
+    /// The elements, where they lie side by side.
+    ///
+    /// # Safety
+    /// The line has `length` elements, which nothing writes while the slice lives.
+    pub unsafe fn dense<'a>(self, length: usize) -> Option<&'a [T]> {
+        // SAFETY: the caller's; the elements follow each other.
+        (self.stride == 1).then(|| unsafe { std::slice::from_raw_parts(self.start, length) })
+    }
+
     /// # Safety
     /// As [`Line::get`].
     #[inline(always)]

@@ -6,6 +6,8 @@ use super::key::Ordered;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::index::expect;
+use crate::isa;
+use crate::lanes::{Vectorised, vectorise_at};
 use crate::match_stored;
 use crate::scratch::Scratch;
 use crate::view::{Attrs, View};
@@ -29,6 +31,7 @@ pub fn topk(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     }
     match_stored!(from.dtype(), S => match_entry!(S, length, E => {
         let reverse = if attrs.flag(1) { S::REVERSE } else { 0 };
+        let level = isa::level();
         along.for_each(EACH, 2 * count, |offsets, memory: &Scratch<E>| {
             let line = along.line::<S>(&from, 2, offsets);
             let (values, indices) = (along.line::<S>(&values, 0, offsets), along.line::<i64>(&indices, 1, offsets));
@@ -36,7 +39,13 @@ pub fn topk(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
             // places below the outputs'.
             unsafe {
                 let entry = |position: usize| E::new(line.get(position).key() ^ reverse, position);
-                let first = first_entries(length, count, entry, memory.ptr());
+                // Of a dense line, what is not below the bound is passed over by vectors.
+                let elements = line.dense(length);
+                let next = |from: usize, bound: E| match elements {
+                    Some(elements) => vectorise_at(level, Below { elements, from, bound: bound.key(), reverse }),
+                    None => from,
+                };
+                let first = first_entries(length, count, entry, next, memory.ptr());
                 for (place, entry) in first.iter().enumerate() {
                     values.set(place, line.get(entry.position()));
                     indices.set(place, entry.position() as i64);
@@ -46,8 +55,37 @@ pub fn topk(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
     }))
 }
 
+/// Elements that are looked at together.
+const STRETCH: usize = 64;
+
+/// The start of the next stretch of a line with a key below a bound, or the line's end.
+struct Below<'a, S> {
+    elements: &'a [S],
+    from: usize,
+    bound: u64,
+    reverse: u64,
+}
+
+impl<S: Ordered> Vectorised for Below<'_, S> {
+    type Output = usize;
+    #[inline(always)]
+    unsafe fn run(self) -> usize {
+        let Self { elements, mut from, bound, reverse } = self;
+        while let Some(stretch) = elements.get(from..from + STRETCH) {
+            // Counted, not looked for: so the compiler makes vectors of it.
+            let below: u32 = stretch.iter().map(|element| u32::from((element.key() ^ reverse) < bound)).sum();
+            if below > 0 {
+                break;
+            }
+            from += STRETCH;
+        }
+        from
+    }
+}
+
 /// The `count` first of `length` entries, sorted, in `memory`. What is not below the last of those
-/// that were kept is passed over; the others are collected until they are twice as many.
+/// that were kept is passed over; the others are collected until they are twice as many. `next` gives a position
+/// from which on there may be an entry below a bound, the given one or a later one.
 ///
 /// # Safety
 /// `memory` has room for twice the count.
@@ -56,24 +94,34 @@ unsafe fn first_entries<'a, E: Entry>(
     length: usize,
     count: usize,
     entry: impl Fn(usize) -> E,
+    next: impl Fn(usize, E) -> usize,
     memory: *mut E,
 ) -> &'a mut [E] {
     let mut held = 0;
     let mut bound = E::LAST;
-    for position in 0..length {
-        let entry = entry(position);
-        if entry < bound {
-            // SAFETY: `held < 2 * count`, which the memory holds; the entries below are written.
-            unsafe {
-                memory.add(held).write(entry);
-                held += 1;
-                if held == 2 * count {
-                    let all = std::slice::from_raw_parts_mut(memory, held);
-                    bound = *all.select_nth_unstable(count - 1).1;
-                    held = count;
+    let mut position = 0;
+    // Until there is a bound, all are kept.
+    while position < length {
+        if bound != E::LAST {
+            position = next(position, bound);
+        }
+        let end = length.min(position + STRETCH);
+        for position in position..end {
+            let entry = entry(position);
+            if entry < bound {
+                // SAFETY: `held < 2 * count`, which the memory holds; the entries below are written.
+                unsafe {
+                    memory.add(held).write(entry);
+                    held += 1;
+                    if held == 2 * count {
+                        let all = std::slice::from_raw_parts_mut(memory, held);
+                        bound = *all.select_nth_unstable(count - 1).1;
+                        held = count;
+                    }
                 }
             }
         }
+        position = end;
     }
     // SAFETY: that many entries are written.
     let all = unsafe { std::slice::from_raw_parts_mut(memory, held) };

@@ -13,6 +13,8 @@ pub trait Step: Copy + Send + Sync {
     type Item: Stored;
     type Acc: Copy + Send;
     type Out: Stored;
+    /// Whether accumulators are whole numbers, which any order gives the same of.
+    const IS_WHOLE: bool = false;
     /// The start of every accumulator.
     fn identity(&self) -> Self::Acc;
     fn step(&self, acc: Self::Acc, item: Self::Item) -> Self::Acc;
@@ -91,7 +93,8 @@ impl<P: Step> Each<P> {
     unsafe fn column(&self, from: *const P::Item, stride: isize, count: usize) -> P::Acc {
         // SAFETY: every index is below `count`.
         let item = |index: usize| unsafe { *from.offset(index as isize * stride) };
-        if count < LANES {
+        // Of lanes of whole numbers the compiler would make vectors of several turns, gathered: it orders them itself.
+        if count < LANES || P::IS_WHOLE {
             return (0..count).fold(self.0.identity(), |acc, index| self.0.step(acc, item(index)));
         }
         let mut lanes = [self.0.identity(); LANES];
@@ -150,6 +153,11 @@ impl<P: Step> Each<P> {
     }
 }
 
+/// Of bool the lanes' vectors are the better ones.
+const fn is_whole<T: Stored>() -> bool {
+    !T::DTYPE.is_float() && !matches!(T::DTYPE, DType::Bool)
+}
+
 fn is_single<S: Stored, T: Stored>() -> bool {
     S::DTYPE == DType::F32 && T::DTYPE == DType::F32
 }
@@ -165,6 +173,7 @@ impl<S: Stored, T: Compute + Stored, const SKIP_NAN: bool> Step for Sum<S, T, SK
     type Item = S;
     type Acc = T;
     type Out = T;
+    const IS_WHOLE: bool = is_whole::<T>();
     #[inline(always)]
     fn identity(&self) -> T {
         T::ZERO
@@ -194,6 +203,7 @@ impl<S: Stored, T: Compute + Stored> Step for Product<S, T> {
     type Item = S;
     type Acc = T;
     type Out = T;
+    const IS_WHOLE: bool = is_whole::<T>();
     #[inline(always)]
     fn identity(&self) -> T {
         T::ONE
@@ -220,6 +230,7 @@ impl<S: Stored, T: Compute + Stored, const LARGEST: bool> Step for Extreme<S, T,
     type Item = S;
     type Acc = T;
     type Out = T;
+    const IS_WHOLE: bool = is_whole::<T>();
     #[inline(always)]
     fn identity(&self) -> T {
         if LARGEST { T::LOWEST } else { T::HIGHEST }
@@ -252,6 +263,7 @@ impl<S: Stored, const ALL: bool> Step for Test<S, ALL> {
     type Item = S;
     type Acc = u8;
     type Out = Bool;
+    const IS_WHOLE: bool = true;
     #[inline(always)]
     fn identity(&self) -> u8 {
         ALL as u8
@@ -278,6 +290,7 @@ impl<S: Stored> Step for CountTrue<S> {
     type Item = S;
     type Acc = i64;
     type Out = i64;
+    const IS_WHOLE: bool = true;
     #[inline(always)]
     fn identity(&self) -> i64 {
         0

@@ -197,7 +197,9 @@ impl<P: Scan> Vectorised for Lines<P> {
         let mut states = [P::START; WIDE];
         // SAFETY: the caller's; `along` has done whole pieces of every line, and `scan` does the rest.
         unsafe {
-            if self.line_strides == [1; 3] {
+            if self.lines == 1 {
+                self.scan_one();
+            } else if self.line_strides == [1; 3] {
                 self.scan([1; 3], &mut states, 0);
             } else {
                 let is_along = self.lines == NARROW && self.strides == [1; 3];
@@ -246,6 +248,23 @@ impl<P: Scan> Lines<P> {
         }
         states[..NARROW].copy_from_slice(&running);
         done
+    }
+
+    /// Of one line the state stays in registers.
+    #[inline(always)]
+    unsafe fn scan_one(&self) {
+        let mut state = P::START;
+        for index in 0..self.length {
+            let at = |operand: usize| index as isize * self.strides[operand];
+            // SAFETY: within the views; in place, each element is read before it is written.
+            unsafe {
+                state = P::step(state, *self.from.offset(at(2)), index);
+                *self.to.offset(at(0)) = P::first(state);
+                if P::PAIR {
+                    *self.second.offset(at(1)) = P::second(state);
+                }
+            }
+        }
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use super::Trace;
 use super::node::{Binary, Compare, Logic, Node, Unary};
-use crate::element::{Bool, Element, Float};
+use crate::element::{Bool, Element, Float, Number};
 use crate::ops::row::SCALARS;
 use crate::value::{Bits, Bitwise, Floating, Numeric, Value};
 
@@ -113,6 +113,7 @@ macro_rules! float {
                     Unary::Tanh => Floating::tanh(x),
                     Unary::Erf => Floating::erf(x),
                     Unary::Erfc => Floating::erfc(x),
+                    Unary::Erfinv => Floating::erfinv(x),
                     Unary::Sin if x.is_far() => x.sin_far(),
                     Unary::Sin => Floating::sin(x),
                     Unary::Cos if x.is_far() => x.cos_far(),
@@ -145,8 +146,10 @@ macro_rules! float {
                     Binary::CopySign => Floating::copysign(x, y),
                     Binary::Plus => return Some((a as u32).wrapping_add(b as u32).into()),
                     Binary::Minus => return Some((a as u32).wrapping_sub(b as u32).into()),
+                    Binary::DivFloor if x.is_long_quotient(y) => x.long_div_floor(y),
                     Binary::DivFloor => Numeric::div_floor(x, y),
                     Binary::DivTrunc => Numeric::div_trunc(x, y),
+                    Binary::Fmod if x.is_long_quotient(y) => x.long_fmod(y),
                     Binary::Fmod => Numeric::fmod(x, y),
                     Binary::Pow => Numeric::pow(x, y),
                     Binary::Atan2 => Floating::atan2(x, y),

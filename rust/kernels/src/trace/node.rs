@@ -49,6 +49,7 @@ named! {
         Tanh "tanh",
         Erf "erf",
         Erfc "erfc",
+        Erfinv "erfinv",
         Sin "sin",
         Cos "cos",
         Tan "tan",
@@ -143,11 +144,9 @@ pub enum Node {
     Scaled(Id, Id, Id),
 }
 
-/// Operations of a vector an element: of a root or a quotient, of a function through f64, of a function of one element
-/// at a time.
+/// Operations of a vector an element: of a root or a quotient, and of a function.
 const ROOT: usize = 6;
 const VECTORS: usize = 20;
-const ELEMENTS: usize = 100;
 
 impl Node {
     pub fn operands(&self) -> impl Iterator<Item = Id> {
@@ -174,17 +173,16 @@ impl Node {
                 Unary::Ln | Unary::Ln1p | Unary::Log2 | Unary::Log10 | Unary::Tan | Unary::Atan | Unary::Atanh => {
                     VECTORS + ROOT
                 }
-                Unary::Tanh | Unary::Erf => VECTORS + ROOT,
-                Unary::Asin | Unary::Acos | Unary::Sinh | Unary::Cosh | Unary::Asinh | Unary::Acosh => ELEMENTS,
-                Unary::Erfc | Unary::FrexpMantissa | Unary::FrexpExponent => ELEMENTS,
+                Unary::FrexpMantissa | Unary::FrexpExponent => VECTORS,
+                Unary::Tanh | Unary::Erf | Unary::Asin | Unary::Acos | Unary::Sinh | Unary::Cosh => VECTORS + ROOT,
+                Unary::Asinh | Unary::Acosh | Unary::Erfc | Unary::Erfinv => 2 * VECTORS + ROOT,
                 Unary::Neg | Unary::Abs | Unary::Floor | Unary::Ceil | Unary::Trunc | Unary::RoundEven => 1,
                 Unary::Not | Unary::Whole | Unary::Invert => 1,
             },
             Self::Binary(op, ..) => match op {
                 Binary::Div => ROOT,
-                Binary::DivFloor | Binary::DivTrunc | Binary::Fmod | Binary::Pow | Binary::Atan2 | Binary::Hypot => {
-                    ELEMENTS
-                }
+                Binary::DivFloor | Binary::DivTrunc | Binary::Fmod | Binary::Atan2 | Binary::Hypot => VECTORS + ROOT,
+                Binary::Pow => 2 * VECTORS,
                 _ => 1,
             },
             _ => 1,

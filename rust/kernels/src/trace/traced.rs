@@ -198,7 +198,7 @@ macro_rules! float {
                 Self::Node(push(Node::MulAdd(self.id(), a.id(), b.id())))
             }
             nodes!(binary: div Div, copysign CopySign, atan2 Atan2, hypot Hypot);
-            nodes!(unary: sqrt Sqrt, exp2 Exp2, exp_m1 ExpM1, ln_1p Ln1p, log2 Log2, log10 Log10, erfc Erfc, sin Sin,
+            nodes!(unary: sqrt Sqrt, exp2 Exp2, exp_m1 ExpM1, ln_1p Ln1p, log2 Log2, log10 Log10, erfc Erfc, erfinv Erfinv, sin Sin,
                 cos Cos, tan Tan, asin Asin, acos Acos, atan Atan, sinh Sinh, cosh Cosh, asinh Asinh, acosh Acosh,
                 atanh Atanh, frexp_mantissa FrexpMantissa, frexp_exponent FrexpExponent);
             $($math)*

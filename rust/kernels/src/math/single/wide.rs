@@ -1,6 +1,7 @@
 //! Functions of `f32` by way of `f64`.
 
 use super::logarithm_limits;
+use crate::math::double;
 
 /// Adding it rounds to a whole number, which is then in the low bits.
 const ROUND: f64 = 6_755_399_441_055_744.0;
@@ -64,9 +65,10 @@ pub fn exp2(x: f32) -> f32 {
     exp2_bounded(x as f64) as f32
 }
 
+/// `exp(x) - 1`, up to [`BOUND`].
 #[inline(always)]
-pub fn exp_m1(x: f32) -> f32 {
-    let wide = bounded(x as f64);
+fn exp_less_one(x: f64) -> f64 {
+    let wide = bounded(x);
     let (whole, bits) = round(wide * std::f64::consts::LOG2_E);
     let rest = whole.mul_add(-std::f64::consts::LN_2, wide);
     // (exp(r) - 1 - r) / r^2
@@ -83,9 +85,27 @@ pub fn exp_m1(x: f32) -> f32 {
     );
     let value = (rest * rest).mul_add(tail, rest);
     let scale = power_of_two(bits);
-    let result = value.mul_add(scale, scale - 1.0) as f32;
+    value.mul_add(scale, scale - 1.0)
+}
+
+#[inline(always)]
+pub fn exp_m1(x: f32) -> f32 {
+    let result = exp_less_one(x as f64) as f32;
     // Keeps the sign of zero.
     if x == 0.0 { x } else { result }
+}
+
+#[inline(always)]
+pub fn sinh(x: f32) -> f32 {
+    let less_one = exp_less_one((x as f64).abs());
+    let value = 0.5 * (less_one + less_one / (less_one + 1.0));
+    (value as f32).copysign(x)
+}
+
+#[inline(always)]
+pub fn cosh(x: f32) -> f32 {
+    let power = exp_less_one((x as f64).abs()) + 1.0;
+    (0.5 * (power + 1.0 / power)) as f32
 }
 
 /// `ln(x) = exponent * ln(2) + ln(1 + rest)`, for a normal `x > 0`.
@@ -256,4 +276,56 @@ pub fn atanh(x: f32) -> f32 {
     let value = if magnitude == 1.0 { f64::INFINITY } else { value };
     let value = if magnitude <= 1.0 { value } else { f64::NAN };
     (value as f32).copysign(x)
+}
+
+#[inline(always)]
+pub fn asinh(x: f32) -> f32 {
+    let magnitude = (x as f64).abs();
+    let square = magnitude * magnitude;
+    let value = ln_1p_finite(magnitude + square / (1.0 + (square + 1.0).sqrt()));
+    // Infinity, and no number.
+    let value = if magnitude < f64::INFINITY { value } else { magnitude };
+    // The sign of zero too.
+    (value as f32).copysign(x)
+}
+
+#[inline(always)]
+pub fn acosh(x: f32) -> f32 {
+    let more = x as f64 - 1.0;
+    let value = ln_1p_finite(more + (more * (more + 2.0)).sqrt()) as f32;
+    let value = if x == f32::INFINITY { x } else { value };
+    if x >= 1.0 { value } else { f32::NAN }
+}
+
+#[inline(always)]
+pub fn asin(x: f32) -> f32 {
+    double::asin_by(x as f64, double::ASIN_SHORT) as f32
+}
+
+#[inline(always)]
+pub fn acos(x: f32) -> f32 {
+    double::acos_by(x as f64, double::ASIN_SHORT) as f32
+}
+
+#[inline(always)]
+pub fn atan2(y: f32, x: f32) -> f32 {
+    (double::angle_by(y as f64, x as f64, double::ATAN_SHORT) as f32).copysign(y)
+}
+
+#[inline(always)]
+pub fn erfc(x: f32) -> f32 {
+    double::erfc_short(x as f64) as f32
+}
+
+#[inline(always)]
+pub fn erfinv(x: f32) -> f32 {
+    double::erfinv_short(x as f64) as f32
+}
+
+#[inline(always)]
+pub fn hypot(x: f32, y: f32) -> f32 {
+    let (wide, high) = (x as f64, y as f64);
+    let value = wide.mul_add(wide, high * high).sqrt() as f32;
+    // An infinite side beside one that is no number.
+    if x.abs() == f32::INFINITY || y.abs() == f32::INFINITY { f32::INFINITY } else { value }
 }
