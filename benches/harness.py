@@ -39,7 +39,7 @@ class Case:
 class Effort:
     """How long to measure."""
 
-    samples: int = 20
+    samples: int = 15
     # A sample repeats the call until it lasts this long.
     sample_seconds: float = 2e-3
     # A case stops early after this long, though not before `fewest` samples of each arm.
