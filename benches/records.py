@@ -65,7 +65,9 @@ def commit() -> str:
         done = subprocess.run(["git", *words], cwd=FOLDER.parent, capture_output=True, text=True, check=False)
         return done.stdout.strip()
 
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    # What a run itself writes makes no other tree of it.
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!results", ":!../docs")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
 
 
 @dataclass

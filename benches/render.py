@@ -38,6 +38,10 @@ def ratio(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.2f}"
 
 
+def threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
 def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.0%}"
 
@@ -80,8 +84,8 @@ def heads(*names: str) -> list[str]:
 def models(results: list[Result]) -> Iterator[str]:
     """A line a model and mode: with each number of threads our best arm, the best peer, their ratio, our share."""
     found = rows(results, "suite")
-    counts = sorted({threads for _, threads in found})
-    titles = [title for count in counts for title in (f"ours, {count} threads", "best peer", "ratio", "share")]
+    counts = sorted({count for _, count in found})
+    titles = [title for count in counts for title in (f"ours, {threads(count)}", "best peer", "ratio", "share")]
     yield from heads("model", *titles)
     for case in dict.fromkeys(case for case, _ in found):
         cells = []
@@ -118,7 +122,7 @@ def kinds(results: list[Result]) -> Iterator[str]:
 def described(record: Record) -> str:
     """What was measured, on what."""
     limits = [
-        f"{count} threads {roof['flops'] / 1e9:.0f} GFLOP/s and {roof['bytes'] / 1e9:.1f} GB/s"
+        f"{threads(int(count))} {roof['flops'] / 1e9:.0f} GFLOP/s and {roof['bytes'] / 1e9:.1f} GB/s"
         for count, roof in record.roofs.items()
     ]
     versions = "".join(f", {package} {version}" for package, version in record.versions.items())

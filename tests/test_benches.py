@@ -136,7 +136,7 @@ def test_the_page_keeps_what_is_outside_the_marks(tmp_path):
     assert "old" not in text
     assert text.index("### AuthenticAMD-25-17-avx512") < text.index("### GenuineIntel-6-207-avx512")
     assert "| gemm | 1 | 1 | 2.00 | 2.00: mm 4 | 50% |" in text
-    assert "1 threads 100 GFLOP/s and 10.0 GB/s" in text and f"torch {torch.__version__}" in text
+    assert "1 thread 100 GFLOP/s and 10.0 GB/s" in text and f"torch {torch.__version__}" in text
     details = (tmp_path / "page" / "GenuineIntel-6-207-avx512.md").read_text()
     assert "| mm 4 | 1 | 10.00 µs | 5.00 µs | 2.00 | 2.00 | 2.00 | 50% |" in details
     assert "| mm 5 | 1 | 20.0 ms | RuntimeError: x | - | - | - | - |" in details
