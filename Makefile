@@ -11,7 +11,7 @@ export CARGO_BUILD_JOBS ?= $(MAX_JOBS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check nightly fuzz fuzz-calls readable limits distributed databases torchcts upstream suites \
-	parity conformance bench bench-avx2 build dev wheel clean
+	parity conformance bench bench-env bench-peers bench-kernels bench-avx2 build dev wheel clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -88,9 +88,30 @@ databases torchcts upstream: build
 fuzz-calls: build
 	PYTHONPATH=tests $(BIN)/python -m fuzz_calls.run
 
-## make bench   measure against the CPU, and rewrite the tables of docs/performance.md
+## make bench   measure against the CPU, keep the record in benches/results, and rewrite the tables of docs/performance.md
 bench: build
-	$(BIN)/python -m benches.run --write docs/performance.md
+	$(BIN)/python -m benches.run --keep --write docs/performance.md
+
+## make bench-env   an environment for benches in build/bench-env: that of .venv, and the peers of benches/peers.txt
+BENCH := build/bench-env
+bench-env: build $(BENCH)/ready
+
+# What .venv has is not installed again, as pip sees it there.
+$(BENCH)/ready: benches/peers.txt | $(READY)
+	$(BIN)/python -m venv $(BENCH)
+	site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	  echo "import site; site.addsitedir('$$site')" > $$($(BENCH)/bin/python -c 'import sysconfig; \
+	  print(sysconfig.get_path("purelib"))')/venv.pth
+	$(BENCH)/bin/python -m pip install -q -r benches/peers.txt
+	@touch $@
+
+## make bench-peers   kernels, and models beside Inductor, ONNX Runtime and OpenVINO; kept, and the tables rewritten
+bench-peers: bench-env
+	$(BENCH)/bin/python -m benches.run --peers --keep --write docs/performance.md
+
+## make bench-kernels   kernels without PyTorch around them, by criterion, which says what changed since its last run
+bench-kernels:
+	cargo bench --locked -p rustorch-benches
 
 ## make bench-avx2   the same with AVX-512 masked on both sides, as on most desktops, with one thread; kept in benches/results
 bench-avx2: build

@@ -95,7 +95,7 @@ def main(given: list[str] | None = None) -> int:
             for case in cases(Path(folder), options.mib)
             for result in measure(case, torch.get_num_threads(), effort)
         ]
-    print("\n".join(table(results)))
+    print("\n".join(table(results, "checkpoint")))
     return int(any(result.failure for result in results))
 
 

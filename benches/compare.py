@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .harness import Result
+from .peers import is_ours
 from .records import Record
 
 #: A row is slower where both its ratios to the peer, of bests and of medians, fell by more than this.
@@ -33,7 +34,8 @@ class Change:
 
 
 def rows(record: Record) -> dict[str, Result]:
-    measured = [result for result in record.results if result.arm != result.peer and not result.failure]
+    """Our arms by name: how fast others are is not ours to keep."""
+    measured = [result for result in record.results if is_ours(result) and not result.failure]
     return {f"{result.bench}: {result.case}, {result.arm}, {result.threads} threads": result for result in measured}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .harness import Case, both
+from .harness import Case, both, size
 
 
 @dataclass
@@ -81,5 +81,10 @@ def cases(quick: bool) -> Iterator[Case]:
         def wgrad(x, w, g, rest=rest):
             return torch.ops.aten.convolution_backward(g, x, w, None, *rest, [False, True, False])[1]
 
-        for kind in (forward, dgrad, wgrad):
-            yield both("conv", f"{shape}: {kind.__name__}", kind, x, w, g)
+        # Each element of a result is a sum over the weights of its channel (of the input's, where transposed).
+        reached = x if shape.transposed else y
+        flops = 2 * reached.numel() * w[0].numel()
+        read = {forward: (x, w, y), dgrad: (g, w, x), wgrad: (g, x, w)}
+        for kind, tensors in read.items():
+            name = f"{shape}: {kind.__name__}"
+            yield both("conv", name, kind, x, w, g, flops=flops, moved=size(tensors))

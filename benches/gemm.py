@@ -1,6 +1,6 @@
 """Matrix products in f32."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -28,21 +28,25 @@ def matrix(rows: int, columns: int, transposed: bool) -> torch.Tensor:
     return torch.randn(columns, rows).t() if transposed else torch.randn(rows, columns)
 
 
+def product(name: str, function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Case:
+    """A case of the product of the last two inputs."""
+    flops = 2 * inputs[-2].numel() * inputs[-1].shape[-1]
+    return both("gemm", name, function, *inputs, flops=flops)
+
+
 def cases(quick: bool) -> Iterator[Case]:
     """Shapes are m, n, k."""
     for n in CUBES[:3] if quick else CUBES:
-        yield both("gemm", f"mm {n}³", torch.mm, torch.randn(n, n), torch.randn(n, n))
+        yield product(f"mm {n}³", torch.mm, torch.randn(n, n), torch.randn(n, n))
     if quick:
         return
     for m, n, k in SHAPES:
-        yield both("gemm", f"mm {m}, {n}, {k}", torch.mm, torch.randn(m, k), torch.randn(k, n))
+        yield product(f"mm {m}, {n}, {k}", torch.mm, torch.randn(m, k), torch.randn(k, n))
     for m, n, k in TRANSPOSED:
         for left, right in ((False, True), (True, False), (True, True)):
             name = f"mm {m}, {n}, {k} {'T' if left else 'N'}{'T' if right else 'N'}"
-            yield both("gemm", name, torch.mm, matrix(m, k, left), matrix(k, n, right))
+            yield product(name, torch.mm, matrix(m, k, left), matrix(k, n, right))
     for batch, m, n, k in BATCHED:
-        yield both(
-            "gemm", f"bmm {batch} x {m}, {n}, {k}", torch.bmm, torch.randn(batch, m, k), torch.randn(batch, k, n)
-        )
+        yield product(f"bmm {batch} x {m}, {n}, {k}", torch.bmm, torch.randn(batch, m, k), torch.randn(batch, k, n))
     for m, n, k in ((64, 512, 784), (256, 256, 256)):
-        yield both("gemm", f"addmm {m}, {n}, {k}", torch.addmm, torch.randn(n), torch.randn(m, k), torch.randn(k, n))
+        yield product(f"addmm {m}, {n}, {k}", torch.addmm, torch.randn(n), torch.randn(m, k), torch.randn(k, n))

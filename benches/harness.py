@@ -1,7 +1,8 @@
 """Measures arms side by side: in one process, taken in turns, best and median of many samples.
 
 A case's first arm is the peer (PyTorch on the CPU), and the others are compared with it. A ratio is
-the peer's time divided by the arm's: above 1, the arm is faster.
+the peer's time divided by the arm's: above 1, the arm is faster. A share is the least time that the
+case's arithmetic and its bytes need on this machine, divided by the arm's.
 """
 
 import statistics
@@ -9,10 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import repeat
 
 import torch
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only
 
 Arm = Callable[[], object]
 
@@ -26,13 +28,18 @@ class Case:
     arms: dict[str, Arm]
     # Allowed difference from the peer's result, relative to its largest value; None: not compared.
     tolerance: float | None = 1e-3
+    # What a call computes, and what it reads and writes at least; 0: not counted.
+    flops: float = 0.0
+    bytes: float = 0.0
+    # Arms that could not be made, and why.
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Effort:
     """How long to measure."""
 
-    samples: int = 40
+    samples: int = 15
     # A sample repeats the call until it lasts this long.
     sample_seconds: float = 2e-3
     # A case stops early after this long, though not before `fewest` samples of each arm.
@@ -40,13 +47,12 @@ class Effort:
     fewest: int = 5
     # As many calls a sample, whatever they take: for processes that wait for each other.
     calls: int | None = None
-    # Before each sample: so long nothing, then a call that is not measured.
-    pause_seconds: float = 0.0
+    # Before each sample: so long nothing, then a call that is not measured. The threads of OpenMP and of other pools
+    # spin for up to 15 ms after their work, on a core that the next arm needs.
+    pause_seconds: float = 0.02
 
 
-#: OpenMP's threads spin for some milliseconds after their work, on a core that the next arm needs.
-SETTLE_SECONDS = 0.01
-QUICK = Effort(samples=3, sample_seconds=2e-4, case_seconds=1.0, fewest=2)
+QUICK = Effort(samples=2, sample_seconds=2e-4, case_seconds=1.0, fewest=2, pause_seconds=0.0)
 
 
 @dataclass
@@ -65,9 +71,36 @@ class Result:
     failure: str = ""
     # The ops that had no Rust kernel: the time is then PyTorch's CPU kernel's, and the way to it.
     fallbacks: list[str] = field(default_factory=list)
+    # Of a call, as its case declares them.
+    flops: float = 0.0
+    bytes: float = 0.0
+    # Of what the machine can do; None: not known.
+    share: float | None = None
+
+    @classmethod
+    def failed(cls, case: Case, threads: int, arm: str, failure: str) -> "Result":
+        nothing = float("nan")
+        times = (nothing, nothing, nothing, nothing)
+        return cls(case.bench, case.name, threads, arm, next(iter(case.arms), arm), *times, 0, failure)
 
     def to_dict(self) -> dict:
         return asdict(self)
+
+
+def said(error: Exception) -> str:
+    """An arm's failure, in a line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def made(makers: dict[str, Callable[[], Arm]]) -> tuple[dict[str, Arm], dict[str, str]]:
+    """The arms that can be made, and why the others cannot: a peer that is not installed ends no run."""
+    arms, failures = {}, {}
+    for name, make in makers.items():
+        try:
+            arms[name] = make()
+        except Exception as error:
+            failures[name] = said(error)
+    return arms, failures
 
 
 class Differs(Exception):
@@ -135,7 +168,7 @@ def _compare_tensors(peer: torch.Tensor, result: torch.Tensor, tolerance: float)
 def measure(case: Case, thread_count: int, effort: Effort) -> list[Result]:
     """One result an arm. An arm that fails or differs has its failure written instead of times."""
     with threads(thread_count):
-        arms, failures, fallbacks = dict(case.arms), {}, {}
+        arms, failures, fallbacks = dict(case.arms), dict(case.failures), {}
         peer_name = next(iter(arms))
         expected = arms[peer_name]()
         for name, arm in list(arms.items())[1:]:
@@ -146,7 +179,7 @@ def measure(case: Case, thread_count: int, effort: Effort) -> list[Result]:
                 if case.tolerance is not None:
                     compare(expected, result, case.tolerance)
             except Exception as error:
-                failures[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+                failures[name] = said(error)
                 del arms[name]
         calls = {name: effort.calls or calls_for(arm, effort.sample_seconds) for name, arm in arms.items()}
         times: dict[str, list[float]] = {name: [] for name in arms}
@@ -158,8 +191,6 @@ def measure(case: Case, thread_count: int, effort: Effort) -> list[Result]:
                 if effort.pause_seconds:
                     time.sleep(effort.pause_seconds)
                     arm()
-                elif thread_count > 1:
-                    time.sleep(SETTLE_SECONDS)
                 times[name].append(sample(arm, calls[name]))
     best = {name: min(values) for name, values in times.items()}
     median = {name: statistics.median(values) for name, values in times.items()}
@@ -176,19 +207,51 @@ def measure(case: Case, thread_count: int, effort: Effort) -> list[Result]:
             median[peer_name] / median[name],
             len(times[name]),
             fallbacks=fallbacks.get(name, []),
+            flops=case.flops,
+            bytes=case.bytes,
         )
         for name in arms
     ]
-    nothing = float("nan")
-    results += [
-        Result(case.bench, case.name, thread_count, name, peer_name, nothing, nothing, nothing, nothing, 0, failure)
-        for name, failure in failures.items()
-    ]
-    return results
+    return results + [Result.failed(case, thread_count, name, failure) for name, failure in failures.items()]
 
 
-def both(bench: str, name: str, function: Callable[..., object], *inputs: object, tolerance: float = 1e-3) -> Case:
-    """A case of one function on the same inputs, on the CPU and on rustorch."""
-    moved = [value.to("rustorch") if isinstance(value, torch.Tensor) else value for value in inputs]
-    arms: dict[str, Arm] = {"cpu": lambda: function(*inputs), "rustorch": lambda: function(*moved)}
-    return Case(bench, name, arms, tolerance)
+def size(values: object) -> int:
+    """The bytes of all tensors among the values."""
+    return sum(value.nbytes for value in tree_leaves(values) if isinstance(value, torch.Tensor))
+
+
+def both(
+    bench: str,
+    name: str,
+    function: Callable[..., object],
+    *inputs: object,
+    tolerance: float = 1e-3,
+    flops: float = 0.0,
+    moved: float | None = None,
+) -> Case:
+    """A case of one function on the same inputs, on the CPU and on rustorch.
+
+    `moved` is what a call reads and writes; where it is not said, each input is read and each result written once.
+    """
+    there = tree_map_only(torch.Tensor, lambda value: value.detach().to("rustorch"), inputs)
+    arms: dict[str, Arm] = {"cpu": lambda: function(*inputs), "rustorch": lambda: function(*there)}
+    return Case(bench, name, arms, tolerance, flops, size([inputs, function(*inputs)]) if moved is None else moved)
+
+
+def both_ways(
+    bench: str, name: str, function: Callable[..., torch.Tensor], *inputs: torch.Tensor, flops: float = 0.0
+) -> Iterator[Case]:
+    """Two cases, of a function's call and of its derivative: by the inputs of a floating dtype, the result given.
+
+    The backward pass of products costs twice the FLOPs.
+    """
+    yield both(bench, f"{name}: forward", function, *inputs, flops=flops)
+    arms: dict[str, Arm] = {}
+    slope = torch.randn_like(function(*inputs))
+    for device in ("cpu", "rustorch"):
+        given = [value.to(device).detach() for value in inputs]
+        by = [value.requires_grad_() for value in given if value.is_floating_point()]
+        result = function(*given)
+        arms[device] = partial(torch.autograd.grad, result, by, slope.to(device), retain_graph=True)
+    moved = 2 * size(by) + size(slope)
+    yield Case(bench, f"{name}: backward", arms, 1e-3, 2 * flops, moved)

@@ -14,7 +14,7 @@ import torch
 
 from rustorch_device.parity.models import SUITE
 
-from .suite import training_step
+from .suite import compiled, training_step
 
 ARMS = {
     "eager": ("rustorch", None),
@@ -29,7 +29,7 @@ def peak(name: str, device: str, backend: str | None) -> tuple[int, int]:
     gc.collect()
     without = torch.rustorch.memory_allocated()
     torch.manual_seed(0)
-    optimizer, step = training_step(SUITE[name](), device, backend)
+    optimizer, step = training_step(SUITE[name](), device, compiled(backend) if backend else None)
     # The first call imports, and makes the optimizer's state.
     for _ in range(3):
         step()

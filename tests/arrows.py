@@ -17,6 +17,7 @@ CRATES: dict[str, set[str]] = {
     "graph": {"kernels"},
     "checkpoint": set(),
     "bridge": {"graph", "kernels", "checkpoint"},
+    "benches": {"kernels"},
 }
 PREFIX = "rustorch-"
 # Only the bridge speaks with C++ or Python, and no crate knows torch.

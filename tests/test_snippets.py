@@ -125,7 +125,7 @@ def make_faults(words: list[str]) -> list[str]:
 
 
 def cargo_faults(words: list[str], folder: Path) -> list[str]:
-    """What a call of cargo names and there is not: a crate, a test of it, a fuzz target."""
+    """What a call of cargo names and there is not: a crate, a test or bench of it, a fuzz target."""
     if words[:3] == ["+nightly", "fuzz", "run"]:
         return [] if (folder / "fuzz" / "fuzz_targets" / f"{words[3]}.rs").is_file() else [f"no target {words[3]}"]
     manifests = [tomllib.loads(path.read_text()) for path in (ROOT / "rust").glob("*/Cargo.toml")]
@@ -133,8 +133,11 @@ def cargo_faults(words: list[str], folder: Path) -> list[str]:
     given = list(itertools.pairwise(words))
     chosen = [crate for option, crate in given if option == "-p"] or list(crates)
     faults = [f"there is no crate {crate}" for crate in chosen if crate not in crates]
-    tests = {test["name"]: test["path"] for crate in chosen for test in crates.get(crate, {}).get("test", [])}
-    faults += [f"there is no test {test}" for option, test in given if option == "--test" and test not in tests]
+    for kind in ("test", "bench"):
+        known = {target["name"] for crate in chosen for target in crates.get(crate, {}).get(kind, [])}
+        faults += [
+            f"there is no {kind} {name}" for option, name in given if option == f"--{kind}" and name not in known
+        ]
     return faults
 
 

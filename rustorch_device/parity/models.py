@@ -27,14 +27,16 @@ class Case:
     loss: Callable[[Any], torch.Tensor]
 
 
-def _classified(model: nn.Module, shape: tuple[int, ...], classes: int) -> Case:
+def classified(model: nn.Module, shape: tuple[int, ...], classes: int) -> Case:
+    """A classifier with inputs of noise and targets by chance."""
     targets = torch.randint(0, classes, shape[:1])
     return Case(model, (torch.randn(shape),), lambda logits: F.cross_entropy(logits, targets.to(logits.device)))
 
 
-def _torchvision(name: str, shape: tuple[int, ...], **arguments: Any) -> Case:
+def from_torchvision(name: str, shape: tuple[int, ...], **arguments: Any) -> Case:
+    """A classifier of torchvision, with weights by chance."""
     models = importlib.import_module("torchvision.models")
-    return _classified(getattr(models, name)(weights=None, **arguments), shape, arguments.get("num_classes", 1000))
+    return classified(getattr(models, name)(weights=None, **arguments), shape, arguments.get("num_classes", 1000))
 
 
 class MLP(nn.Sequential):
@@ -143,7 +145,7 @@ def _gpt() -> Case:
 
 def _vit() -> Case:
     transformer = importlib.import_module("torchvision.models.vision_transformer").VisionTransformer
-    return _classified(transformer(64, 8, 4, 4, 192, 768), (4, 3, 64, 64), 1000)
+    return classified(transformer(64, 8, 4, 4, 192, 768), (4, 3, 64, 64), 1000)
 
 
 def _unet() -> Case:
@@ -153,15 +155,15 @@ def _unet() -> Case:
 
 #: The suite: from a name to what makes the case.
 SUITE: dict[str, Callable[[], Case]] = {
-    "mlp_1": lambda: _classified(MLP(), (1, 784), 10),
-    "mlp_64": lambda: _classified(MLP(), (64, 784), 10),
-    "mnist_cnn": lambda: _classified(MnistCnn(), (64, 1, 28, 28), 10),
-    "resnet18_32": lambda: _torchvision("resnet18", (16, 3, 32, 32)),
-    "resnet18_224": lambda: _torchvision("resnet18", (2, 3, 224, 224)),
-    "mobilenet_v2": lambda: _torchvision("mobilenet_v2", (4, 3, 128, 128), dropout=0.0),
+    "mlp_1": lambda: classified(MLP(), (1, 784), 10),
+    "mlp_64": lambda: classified(MLP(), (64, 784), 10),
+    "mnist_cnn": lambda: classified(MnistCnn(), (64, 1, 28, 28), 10),
+    "resnet18_32": lambda: from_torchvision("resnet18", (16, 3, 32, 32)),
+    "resnet18_224": lambda: from_torchvision("resnet18", (2, 3, 224, 224)),
+    "mobilenet_v2": lambda: from_torchvision("mobilenet_v2", (4, 3, 128, 128), dropout=0.0),
     "vit": _vit,
     "gpt": _gpt,
-    "lstm": lambda: _classified(Recurrent(), (16, 64, 32), 10),
+    "lstm": lambda: classified(Recurrent(), (16, 64, 32), 10),
     "unet": _unet,
 }
 
