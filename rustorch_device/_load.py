@@ -69,7 +69,16 @@ def load() -> None:
         torch.utils.rename_privateuse1_backend(NAME)
     from torch._logging._internal import log_registry, register_log
 
-    from rustorch_device import _attention, _device_module, _distributed, _sharing, _torch_profiler
+    from rustorch_device import (
+        _attention,
+        _corners,
+        _device_module,
+        _distributed,
+        _dynamo_interface,
+        _inductor,
+        _sharing,
+        _torch_profiler,
+    )
 
     # PyTorch reads TORCH_LOGS after its devices are loaded.
     if not log_registry.is_log(NAME):
@@ -78,6 +87,9 @@ def load() -> None:
     torch.utils.generate_methods_for_privateuse1_backend()
     _sharing.install()
     _attention.install()
+    _corners.install()
+    _dynamo_interface.install()
+    _inductor.install()
     _distributed.install()
     _C.bind_structured_fallbacks()
     _C.claim_autograd_engine()
