@@ -8,7 +8,8 @@ from rustorch_device import _environment
 
 NAME = "rustorch"
 TORCH = "2.15"
-SMOKE_TEST = "rustorch_device.backend_check"
+#: Commands that load the device themselves, and say what is wrong where that fails.
+REPORTS = {"rustorch_device.backend_check", "rustorch_device.collect_env"}
 OFF = "Set RUSTORCH_AUTOLOAD=0 to keep rustorch from loading with torch."
 
 
@@ -41,8 +42,7 @@ def load_explicitly() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and getattr(torch.__spec__, "_initializing", False):
         return
-    if SMOKE_TEST in sys.orig_argv:
-        # It loads the device itself, and says what is wrong where that fails.
+    if REPORTS.intersection(sys.orig_argv):
         return
     load()
 
