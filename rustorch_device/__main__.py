@@ -11,6 +11,7 @@ import sys
 COMMANDS = {
     "backend_check": "the smoke test: what is installed, and whether it works",
     "parity": "compares models on rustorch, eager and compiled, with eager PyTorch on the CPU",
+    "collect_env": "what a report of a fault should say: versions, the device, libraries and their switches",
     "checkpoint": "shows what is in a checkpoint file, or checks its bytes",
 }
 

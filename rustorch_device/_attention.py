@@ -1,4 +1,5 @@
-"""Attention where PyTorch's Python code chooses by device: the counting of FLOPs, and jagged nested tensors."""
+"""Attention where PyTorch's Python code chooses by device: the counting of FLOPs, jagged nested tensors, and
+FlexAttention."""
 
 from types import ModuleType
 from typing import Any
@@ -75,6 +76,19 @@ def _attend_to_jagged(ops: ModuleType) -> None:
     ops.jagged_scaled_dot_product_attention = attention  # type: ignore[attr-defined]
 
 
+def _let_flex_attention_in(flex: ModuleType) -> None:
+    """FlexAttention's own list of devices leaves ours out. Its operator over functions is PyTorch's arithmetic on dense
+    scores, which runs on any device, backward too."""
+    of_torch = flex._validate_device
+
+    def validate(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+        if query.device.type != "rustorch":
+            of_torch(query, key, value)
+
+    flex._validate_device = validate  # type: ignore[attr-defined]
+
+
 def install() -> None:
     after_import("torch.utils.flop_counter", _count_flops)
+    after_import("torch.nn.attention.flex_attention", _let_flex_attention_in)
     after_import("torch.nested._internal.ops", _attend_to_jagged)

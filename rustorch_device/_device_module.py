@@ -73,7 +73,9 @@ def _index(wanted: _Device = None) -> int:
         if wanted.type != "rustorch":
             raise ValueError(f"Expected a rustorch device, but got: {wanted}")
         wanted = 0 if wanted.index is None else wanted.index
-    _C.check_index(wanted)
+    if wanted != 0:
+        # Which refuses it; Dynamo traces all but this.
+        _C.check_index(wanted)
     return 0
 
 
@@ -274,30 +276,11 @@ def set_rng_state_all(new_states: list[torch.Tensor]) -> None:
 # Inductor.
 
 
-class _NoInductor:
-    """Stands where Inductor looks for a device's code generators, with an answer that helps."""
-
-    supports_caching = False
-
-    def __init__(self, *_: Any) -> None:
-        raise RuntimeError(
-            "Inductor generates no code for rustorch. Say torch.compile(model, backend='rust_backend'), "
-            "which needs no C++ compiler."
-        )
-
-    @classmethod
-    def create(cls, *_: Any) -> Any:
-        """What Inductor calls for a wrapper."""
-        return cls()
-
-
 def _inductor_backend_init() -> None:
     """What Inductor calls before it generates code, for whatever device."""
-    from torch._inductor.codegen import common
+    from rustorch_device import _inductor
 
-    refusal: Any = _NoInductor
-    common.register_backend_for_device("rustorch", refusal, refusal)
-    common.register_device_op_overrides("rustorch", common.NoOpDeviceOpOverrides())
+    _inductor.register()
 
 
 # Memory.

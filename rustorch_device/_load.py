@@ -8,7 +8,8 @@ from rustorch_device import _environment
 
 NAME = "rustorch"
 TORCH = "2.15"
-SMOKE_TEST = "rustorch_device.backend_check"
+#: Commands that load the device themselves, and say what is wrong where that fails.
+REPORTS = {"rustorch_device.backend_check", "rustorch_device.collect_env"}
 OFF = "Set RUSTORCH_AUTOLOAD=0 to keep rustorch from loading with torch."
 
 
@@ -41,8 +42,7 @@ def load_explicitly() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and getattr(torch.__spec__, "_initializing", False):
         return
-    if SMOKE_TEST in sys.orig_argv:
-        # It loads the device itself, and says what is wrong where that fails.
+    if REPORTS.intersection(sys.orig_argv):
         return
     load()
 
@@ -69,7 +69,16 @@ def load() -> None:
         torch.utils.rename_privateuse1_backend(NAME)
     from torch._logging._internal import log_registry, register_log
 
-    from rustorch_device import _attention, _device_module, _distributed, _sharing, _torch_profiler
+    from rustorch_device import (
+        _attention,
+        _corners,
+        _device_module,
+        _distributed,
+        _dynamo_interface,
+        _inductor,
+        _sharing,
+        _torch_profiler,
+    )
 
     # PyTorch reads TORCH_LOGS after its devices are loaded.
     if not log_registry.is_log(NAME):
@@ -78,6 +87,9 @@ def load() -> None:
     torch.utils.generate_methods_for_privateuse1_backend()
     _sharing.install()
     _attention.install()
+    _corners.install()
+    _dynamo_interface.install()
+    _inductor.install()
     _distributed.install()
     _C.bind_structured_fallbacks()
     _C.claim_autograd_engine()

@@ -279,21 +279,6 @@ def test_several_models_in_one_process_in_turns(device):
     check_loop(loop, lambda: nn.ModuleList([mlp(), mlp()]), device)
 
 
-def test_inductor_of_a_rustorch_model_says_what_to_use():
-    with pytest.raises(Exception, match="backend='rust_backend'"):
-        torch.compile(mlp().to("rustorch"))(torch.randn(3, 6, device="rustorch"))
-
-
-def test_inductor_of_a_cpu_model_is_left_alone(python):
-    # Asked without a compiler's work: which devices Inductor generates code for.
-    done = python(
-        "import torch\n"
-        "from torch._inductor.codegen import common\n"
-        "print(common.get_backend_features('cpu') is not None)\n"
-    )
-    assert done.stdout.strip() == "True", done.stderr
-
-
 TRAINING = """
 import os, shutil, torch
 assert not any(shutil.which(name) for name in ("cc", "c++", "gcc", "g++", "clang", "clang++"))

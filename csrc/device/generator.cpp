@@ -90,7 +90,7 @@ RandomState reserve_random(std::optional<at::Generator> generator, uint64_t coun
   const at::Generator& chosen =
       generator.has_value() && generator->defined() ? *generator : default_generator();
   TORCH_CHECK(chosen.device().type() == kRustorch, "Expected a 'rustorch' device type for generator but found '",
-              chosen.device().type(), "'");
+              chosen.device().type(), "': give generator=torch.Generator('rustorch')");
   auto* impl = chosen.get<Generator>();
   if (capturing()) {
     if (capturing_for_cpu()) {
