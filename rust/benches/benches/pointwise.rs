@@ -2,17 +2,21 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use rustorch_benches::{Tensor, briefly, bytes, measure, tensor};
+use rustorch_kernels::dtype::DType;
 use rustorch_kernels::ops::Op;
 
+/// What a pointwise op is told: the dtype that it computes in.
+const IN_F32: [i64; 1] = [DType::F32 as i64];
 const SIZES: [i64; 3] = [16 << 10, 1 << 20, 16 << 20];
 
 fn unary(criterion: &mut Criterion) {
     for size in SIZES {
         let (x, out) = (tensor(&[size], 1), Tensor::<f32>::zeros(&[size]));
-        for (name, op) in [("exp", Op::exp), ("tanh", Op::tanh), ("gelu", Op::gelu_none), ("copy", Op::copy)] {
-            let views = [out.view(), x.view()];
-            measure(criterion, &format!("{name}, {size}"), bytes(&[&x, &out]), op, &views, &[], &[]);
+        let views = [out.view(), x.view()];
+        for (name, op) in [("exp", Op::exp), ("tanh", Op::tanh), ("gelu", Op::gelu_none)] {
+            measure(criterion, &format!("{name}, {size}"), bytes(&[&x, &out]), op, &views, &IN_F32, &[]);
         }
+        measure(criterion, &format!("copy, {size}"), bytes(&[&x, &out]), Op::copy, &views, &[], &[]);
     }
 }
 
@@ -20,7 +24,7 @@ fn binary(criterion: &mut Criterion) {
     for size in SIZES {
         let (a, b, out) = (tensor(&[size], 1), tensor(&[size], 2), Tensor::<f32>::zeros(&[size]));
         let views = [out.view(), a.view(), b.view()];
-        measure(criterion, &format!("mul, {size}"), bytes(&[&a, &b, &out]), Op::mul, &views, &[], &[]);
+        measure(criterion, &format!("mul, {size}"), bytes(&[&a, &b, &out]), Op::mul, &views, &IN_F32, &[]);
     }
 }
 
