@@ -351,3 +351,32 @@ fn half_types_convert_as_the_half_crate_does() {
         assert!(ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan()), "{value:e}");
     }
 }
+
+/// Long lines are converted by instructions, the rest by the same formulas as above.
+#[test]
+fn lines_of_halves_convert_at_every_level() {
+    let halves: Vec<half::f16> = (0..=u16::MAX).map(half::f16::from_bits).collect();
+    // Ties, their neighbours, and all magnitudes; no multiple of a vector.
+    let mut singles: Vec<f32> = (0..=u32::MAX).step_by(60_013).map(f32::from_bits).collect();
+    let ties = halves.iter().map(|half| half.to_f32().to_bits() | 0x1000);
+    singles.extend(ties.flat_map(|bits| [bits, bits + 1, bits - 1]).map(f32::from_bits));
+    singles.push(f32::INFINITY);
+    let (short, long) = ([halves.len() as i64], [singles.len() as i64]);
+    for level in Level::available() {
+        let narrow = Tensor::<half::f16>::zeros(&long);
+        let from = Tensor::new(&long, |at| singles[at]);
+        isa::at(level, || run(Op::copy, &[narrow.view(), from.view()], &[], &[])).unwrap();
+        for (&single, half) in singles.iter().zip(narrow.values()) {
+            let expected = half::f16::from_f32(single);
+            let same = half.to_bits() == expected.to_bits() || (half.is_nan() && expected.is_nan());
+            assert!(same, "{single:e} at {}: {half:?}, not {expected:?}", level.name());
+        }
+        let wide = Tensor::<f32>::zeros(&short);
+        let from = Tensor::new(&short, |at| halves[at]);
+        isa::at(level, || run(Op::copy, &[wide.view(), from.view()], &[], &[])).unwrap();
+        for (&half, single) in halves.iter().zip(wide.values()) {
+            let expected = half.to_f32();
+            assert!(single == expected || (single.is_nan() && expected.is_nan()), "{half:?}: {single:e}");
+        }
+    }
+}

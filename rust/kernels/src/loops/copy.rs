@@ -1,5 +1,6 @@
 //! Copies and casts between strided views.
 
+use super::f16c;
 use super::iterate::Space;
 use super::transpose::Transpose;
 use crate::convert::{Compute, Stored};
@@ -109,14 +110,19 @@ unsafe fn cast_row<From: Stored + Through, To: Stored>(
     to: *mut u8,
     to_stride: isize,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's; what is left begins after what was done.
     unsafe {
+        let done = match (From::DTYPE, To::DTYPE, from_stride, to_stride) {
+            (DType::F32, DType::F16, 1, 1) => f16c::round(level, count, from.cast(), to.cast()),
+            (DType::F16, DType::F32, 1, 1) => f16c::widen(level, count, from.cast(), to.cast()),
+            _ => 0,
+        };
         rows(
             level,
-            count,
-            from.cast::<From>(),
+            count - done,
+            from.cast::<From>().add(done),
             from_stride,
-            to.cast::<To>(),
+            to.cast::<To>().add(done),
             to_stride,
             #[inline(always)]
             |value| From::Compute::load(value).save(),

@@ -1,5 +1,5 @@
-//! Special functions, in f64 whatever the type: each has its own regions, series and loops, so none
-//! is vectorised, and narrower types get a result that is right to their last place.
+//! Special functions, in f64 whatever the type: most have regions, series and loops of their own, so that few
+//! are vectorised, and narrower types get a result that is right to their last place.
 
 mod coefficients;
 mod incomplete_gamma;
@@ -8,6 +8,7 @@ mod sample_grad;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
 
 use super::activation::Activation;
+use super::double;
 use crate::element::Float;
 use coefficients as c;
 
@@ -69,7 +70,8 @@ fn polynomial(x: f64, coefficients: &[f64]) -> f64 {
 }
 
 /// A Chebyshev series by Clenshaw's recurrence.
-fn chebyshev(x: f64, coefficients: &[f64]) -> f64 {
+#[inline(always)]
+fn chebyshev<const COUNT: usize>(x: f64, coefficients: &[f64; COUNT]) -> f64 {
     let (mut last, mut before, mut first) = (0.0, 0.0, 0.0);
     for coefficient in coefficients {
         (first, before, last) = (before, last, x * last - before + coefficient);
@@ -273,25 +275,31 @@ fn ndtri(y: f64) -> f64 {
     if upper { quantile } else { -quantile }
 }
 
+// The Bessel functions take both of their series and choose, so that loops over them are vectorised.
+
+#[inline(always)]
 fn i0(x: f64) -> f64 {
-    x.abs().exp() * i0e(x)
+    double::exp(x.abs()) * i0e(x)
 }
 
+#[inline(always)]
 fn i0e(x: f64) -> f64 {
-    let x = x.abs();
-    if x <= 8.0 { chebyshev(x / 2.0 - 2.0, &c::I0_NEAR) } else { chebyshev(32.0 / x - 2.0, &c::I0_FAR) / x.sqrt() }
+    let size = x.abs();
+    let near = chebyshev(size / 2.0 - 2.0, &c::I0_NEAR);
+    let far = chebyshev(32.0 / size - 2.0, &c::I0_FAR) / size.sqrt();
+    if size <= 8.0 { near } else { far }
 }
 
+#[inline(always)]
 fn i1(x: f64) -> f64 {
-    x.abs().exp() * i1e(x)
+    double::exp(x.abs()) * i1e(x)
 }
 
+#[inline(always)]
 fn i1e(x: f64) -> f64 {
     let size = x.abs();
-    let value = if size <= 8.0 {
-        chebyshev(size / 2.0 - 2.0, &c::I1_NEAR) * size
-    } else {
-        chebyshev(32.0 / size - 2.0, &c::I1_FAR) / size.sqrt()
-    };
+    let near = chebyshev(size / 2.0 - 2.0, &c::I1_NEAR) * size;
+    let far = chebyshev(32.0 / size - 2.0, &c::I1_FAR) / size.sqrt();
+    let value = if size <= 8.0 { near } else { far };
     if x < 0.0 { -value } else { value }
 }
