@@ -25,6 +25,13 @@ const ROUND: f64 = 6_755_399_441_055_744.0;
 const LN_2: f64 = std::f64::consts::LN_2;
 const LN_2_REST: f64 = 2.319_046_813_846_299_6e-17;
 
+/// What a function is right to: f64's, or as many as an f32 has.
+#[derive(Clone, Copy)]
+pub enum Digits {
+    All,
+    Short,
+}
+
 /// `coefficients[0] + coefficients[1] x + ..`
 #[inline(always)]
 fn polynomial<const COUNT: usize>(x: f64, coefficients: [f64; COUNT]) -> f64 {

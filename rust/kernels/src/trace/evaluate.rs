@@ -4,7 +4,7 @@ use super::Trace;
 use super::node::{Binary, Compare, Logic, Node, Unary};
 use crate::element::{Bool, Element, Float, Number};
 use crate::ops::row::SCALARS;
-use crate::value::{Bits, Bitwise, Floating, Numeric, Value};
+use crate::value::{Bits, Bitwise, Floating, Value};
 
 /// An element type over which traces are computed. Values, words and masks (0 and 1) are all 64 bits wide between
 /// the nodes.
@@ -82,6 +82,24 @@ impl Trace {
     }
 }
 
+/// What floats and integers have.
+fn numeric<T: Number>(op: Binary, x: T, y: T) -> Option<T> {
+    Some(match op {
+        Binary::Add => x.add(y),
+        Binary::Sub => x.sub(y),
+        Binary::Mul => x.mul(y),
+        Binary::Max => x.max(y),
+        Binary::Min => x.min(y),
+        Binary::DivFloor if x.is_long_quotient(y) => x.long_div_floor(y),
+        Binary::DivFloor => x.div_floor(y),
+        Binary::DivTrunc => x.div_trunc(y),
+        Binary::Fmod if x.is_long_quotient(y) => x.long_fmod(y),
+        Binary::Fmod => x.fmod(y),
+        Binary::Pow => x.pow(y),
+        _ => return None,
+    })
+}
+
 macro_rules! float {
     ($type:ident $word:ident: $whole:expr; $($function:tt)*) => {
         impl Evaluate for $type {
@@ -137,24 +155,13 @@ macro_rules! float {
             fn binary(op: Binary, a: u64, b: u64) -> Option<u64> {
                 let (x, y) = (Self::from_word(a), Self::from_word(b));
                 let result = match op {
-                    Binary::Add => Value::add(x, y),
-                    Binary::Sub => Value::sub(x, y),
-                    Binary::Mul => Value::mul(x, y),
                     Binary::Div => Floating::div(x, y),
-                    Binary::Max => Value::max(x, y),
-                    Binary::Min => Value::min(x, y),
                     Binary::CopySign => Floating::copysign(x, y),
                     Binary::Plus => return Some((a as u32).wrapping_add(b as u32).into()),
                     Binary::Minus => return Some((a as u32).wrapping_sub(b as u32).into()),
-                    Binary::DivFloor if x.is_long_quotient(y) => x.long_div_floor(y),
-                    Binary::DivFloor => Numeric::div_floor(x, y),
-                    Binary::DivTrunc => Numeric::div_trunc(x, y),
-                    Binary::Fmod if x.is_long_quotient(y) => x.long_fmod(y),
-                    Binary::Fmod => Numeric::fmod(x, y),
-                    Binary::Pow => Numeric::pow(x, y),
                     Binary::Atan2 => Floating::atan2(x, y),
                     Binary::Hypot => Floating::hypot(x, y),
-                    Binary::And | Binary::Or | Binary::Xor | Binary::ShiftLeft | Binary::ShiftRight => return None,
+                    _ => numeric(op, x, y)?,
                 };
                 Some(result.to_word())
             }
@@ -194,21 +201,12 @@ macro_rules! integer {
             fn binary(op: Binary, a: u64, b: u64) -> Option<u64> {
                 let (x, y) = (Self::from_word(a), Self::from_word(b));
                 let result = match op {
-                    Binary::Add => Value::add(x, y),
-                    Binary::Sub => Value::sub(x, y),
-                    Binary::Mul => Value::mul(x, y),
-                    Binary::Max => Value::max(x, y),
-                    Binary::Min => Value::min(x, y),
-                    Binary::DivFloor => Numeric::div_floor(x, y),
-                    Binary::DivTrunc => Numeric::div_trunc(x, y),
-                    Binary::Fmod => Numeric::fmod(x, y),
-                    Binary::Pow => Numeric::pow(x, y),
                     Binary::And => Bitwise::and(x, y),
                     Binary::Or => Bitwise::or(x, y),
                     Binary::Xor => Bitwise::xor(x, y),
                     Binary::ShiftLeft => Bitwise::shift_left(x, y),
                     Binary::ShiftRight => Bitwise::shift_right(x, y),
-                    _ => return None,
+                    _ => numeric(op, x, y)?,
                 };
                 Some(result.to_word())
             }

@@ -2,7 +2,7 @@
 
 use std::f64::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4};
 
-use super::{polynomial, round};
+use super::{Digits, polynomial, round};
 
 /// Up to here `sin`, `cos` and `tan` are right; above, whole turns need more of pi.
 pub const FAR: f64 = 1_073_741_824.0;
@@ -172,20 +172,24 @@ pub fn atan(x: f64) -> f64 {
 /// Up to one half the number, above the root of half of what it lacks to one, which [`asin`] then takes: it, what it
 /// loses, and the polynomial's part.
 #[inline(always)]
-fn halved<const COUNT: usize>(magnitude: f64, tail: [f64; COUNT]) -> (f64, f64) {
+fn halved<const COUNT: usize>(magnitude: f64, tail: [f64; COUNT], digits: Digits) -> (f64, f64) {
     let is_large = magnitude > 0.5;
     let square = if is_large { 0.5 * (1.0 - magnitude) } else { magnitude * magnitude };
     let root = square.sqrt();
-    let correction = (-root).mul_add(root, square) * f64::from(0.5 / root as f32);
+    // What the root loses.
+    let correction = match digits {
+        Digits::All => (-root).mul_add(root, square) * f64::from(0.5 / root as f32),
+        Digits::Short => 0.0,
+    };
     let correction = if is_large && root > 0.0 { correction } else { 0.0 };
     let value = if is_large { root } else { magnitude };
     (value, (value * square).mul_add(polynomial(square, tail), correction))
 }
 
 #[inline(always)]
-pub fn asin_by<const COUNT: usize>(x: f64, tail: [f64; COUNT]) -> f64 {
+pub fn asin_by<const COUNT: usize>(x: f64, tail: [f64; COUNT], digits: Digits) -> f64 {
     let magnitude = x.abs();
-    let (value, small) = halved(magnitude, tail);
+    let (value, small) = halved(magnitude, tail, digits);
     let turned = FRAC_PI_2 - 2.0 * value;
     let lost = FRAC_PI_2 - turned - 2.0 * value + HALF_PI_REST[0];
     let angle = if magnitude > 0.5 { turned + (lost - 2.0 * small) } else { value + small };
@@ -194,9 +198,9 @@ pub fn asin_by<const COUNT: usize>(x: f64, tail: [f64; COUNT]) -> f64 {
 }
 
 #[inline(always)]
-pub fn acos_by<const COUNT: usize>(x: f64, tail: [f64; COUNT]) -> f64 {
+pub fn acos_by<const COUNT: usize>(x: f64, tail: [f64; COUNT], digits: Digits) -> f64 {
     let magnitude = x.abs();
-    let (value, small) = halved(magnitude, tail);
+    let (value, small) = halved(magnitude, tail, digits);
     let is_large = magnitude > 0.5;
     // From pi for large negative numbers, from half of it for small ones, and up from zero for large ones.
     let base = if x < -0.5 { 2.0 * FRAC_PI_2 } else { FRAC_PI_2 };
@@ -212,10 +216,10 @@ pub fn acos_by<const COUNT: usize>(x: f64, tail: [f64; COUNT]) -> f64 {
 
 #[inline(always)]
 pub fn asin(x: f64) -> f64 {
-    asin_by(x, ASIN)
+    asin_by(x, ASIN, Digits::All)
 }
 
 #[inline(always)]
 pub fn acos(x: f64) -> f64 {
-    acos_by(x, ASIN)
+    acos_by(x, ASIN, Digits::All)
 }

@@ -2,9 +2,9 @@
 
 use std::f64::consts::FRAC_2_SQRT_PI;
 
-use super::exponential::exp;
+use super::exponential::{exp, exp_short};
 use super::logarithm::ln;
-use super::polynomial;
+use super::{Digits, polynomial};
 
 /// `erf(r) / r - 1`, over `r^2`, up to one half; for f64 and for f32.
 const NEAR: [f64; 9] = [
@@ -94,23 +94,29 @@ const INVERSE_FAR: [f64; 10] = [
 const INVERSE_FAR_MIDDLE: f64 = 4.3;
 /// Up to it the near polynomials are right.
 const SPLIT: f64 = 0.5;
-/// Past it `erfc` is zero.
+/// Past it `erfc` is zero; past the root of the second, in f32.
 const BOUND: f64 = 27.3;
+const SHORT_BOUND: f64 = 120.0;
 
 /// `erfc(x)` of a number that is not near zero.
 #[inline(always)]
-fn complement<const COUNT: usize>(x: f64, far: [f64; COUNT], middle: f64) -> f64 {
+fn complement<const COUNT: usize>(x: f64, far: [f64; COUNT], middle: f64, digits: Digits) -> f64 {
     let x = if x > BOUND { BOUND } else { x };
     let square = x * x;
-    // What the square loses is as much of the result.
-    let lost = x.mul_add(x, -square);
     let divisor = 2.0 + x;
     let t = 2.0 / divisor;
+    if let Digits::Short = digits {
+        // Smaller ones are none, and smaller still would be no power.
+        let square = if square > SHORT_BOUND { SHORT_BOUND } else { square };
+        return exp_short(-square) * (t * polynomial(t - middle, far));
+    }
     // What the divisor and the quotient lose.
     let rest = (-t).mul_add(divisor, 2.0) - t * (2.0 - divisor + x);
     let t_rest = 0.5 * t * rest;
     let value = polynomial(t - middle + t_rest, far);
     let scaled = t.mul_add(value, t_rest * value);
+    // What the square loses is as much of the result.
+    let lost = x.mul_add(x, -square);
     exp(-square) * (-lost).mul_add(scaled, scaled)
 }
 
@@ -122,32 +128,44 @@ fn near<const COUNT: usize>(x: f64, tail: [f64; COUNT]) -> f64 {
 #[inline(always)]
 pub fn erf(x: f64) -> f64 {
     let magnitude = x.abs();
-    let far = 1.0 - complement(magnitude, FAR, FAR_MIDDLE);
+    let far = 1.0 - complement(magnitude, FAR, FAR_MIDDLE, Digits::All);
     (if magnitude < SPLIT { near(magnitude, NEAR) } else { far }).copysign(x)
 }
 
 #[inline(always)]
-fn erfc_by<const NEARS: usize, const FARS: usize>(x: f64, tail: [f64; NEARS], far: [f64; FARS], middle: f64) -> f64 {
+fn erfc_by<const NEARS: usize, const FARS: usize>(
+    x: f64,
+    tail: [f64; NEARS],
+    far: [f64; FARS],
+    middle: f64,
+    digits: Digits,
+) -> f64 {
     let magnitude = x.abs();
-    let complement = complement(magnitude, far, middle);
+    let complement = complement(magnitude, far, middle, digits);
     let complement = if x < 0.0 { 2.0 - complement } else { complement };
     if magnitude < SPLIT { 1.0 - near(x, tail) } else { complement }
 }
 
 #[inline(always)]
 pub fn erfc(x: f64) -> f64 {
-    erfc_by(x, NEAR, FAR, FAR_MIDDLE)
+    erfc_by(x, NEAR, FAR, FAR_MIDDLE, Digits::All)
 }
 
 /// With as many digits as an f32 has.
 #[inline(always)]
 pub fn erfc_short(x: f64) -> f64 {
-    erfc_by(x, NEAR_SHORT, FAR_SHORT, FAR_SHORT_MIDDLE)
+    erfc_by(x, NEAR_SHORT, FAR_SHORT, FAR_SHORT_MIDDLE, Digits::Short)
 }
 
 /// By polynomials that are right to six digits, and a step of Halley's, which triples them.
 #[inline(always)]
-fn erfinv_by<const NEARS: usize, const FARS: usize>(x: f64, tail: [f64; NEARS], far: [f64; FARS], middle: f64) -> f64 {
+fn erfinv_by<const NEARS: usize, const FARS: usize>(
+    x: f64,
+    tail: [f64; NEARS],
+    far: [f64; FARS],
+    middle: f64,
+    digits: Digits,
+) -> f64 {
     let magnitude = x.abs();
     // What is missing from one, which `erf` has no digits for.
     let missing = 1.0 - magnitude;
@@ -155,8 +173,11 @@ fn erfinv_by<const NEARS: usize, const FARS: usize>(x: f64, tail: [f64; NEARS], 
     let near_guess = polynomial(depth - INVERSE_NEAR_MIDDLE, INVERSE_NEAR);
     let far_guess = polynomial(depth.sqrt() - INVERSE_FAR_MIDDLE, INVERSE_FAR);
     let guess = magnitude * if depth < 2.0 * INVERSE_NEAR_MIDDLE { near_guess } else { far_guess };
-    let distance =
-        if magnitude < SPLIT { near(guess, tail) - magnitude } else { missing - complement(guess, far, middle) };
+    let distance = if magnitude < SPLIT {
+        near(guess, tail) - magnitude
+    } else {
+        missing - complement(guess, far, middle, digits)
+    };
     let step = distance / (FRAC_2_SQRT_PI * exp(-guess * guess));
     let value = guess - step / guess.mul_add(step, 1.0);
     let value = if magnitude == 1.0 { f64::INFINITY } else { value };
@@ -166,11 +187,11 @@ fn erfinv_by<const NEARS: usize, const FARS: usize>(x: f64, tail: [f64; NEARS], 
 
 #[inline(always)]
 pub fn erfinv(x: f64) -> f64 {
-    erfinv_by(x, NEAR, FAR, FAR_MIDDLE)
+    erfinv_by(x, NEAR, FAR, FAR_MIDDLE, Digits::All)
 }
 
 /// With as many digits as an f32 has.
 #[inline(always)]
 pub fn erfinv_short(x: f64) -> f64 {
-    erfinv_by(x, NEAR_SHORT, FAR_SHORT, FAR_SHORT_MIDDLE)
+    erfinv_by(x, NEAR_SHORT, FAR_SHORT, FAR_SHORT_MIDDLE, Digits::Short)
 }

@@ -93,6 +93,23 @@ pub fn exp_of_negative(x: f64) -> f64 {
     exp(x)
 }
 
+/// With as many digits as an f32 has, for a normal result.
+#[inline(always)]
+pub fn exp_short(x: f64) -> f64 {
+    // (exp(r) - 1 - r) / r^2
+    const TAIL: [f64; 6] = [
+        0.500_000_001_353_873,
+        0.166_666_666_817_042_15,
+        0.041_666_464_197_405_69,
+        0.008_333_310_844_647_862,
+        0.001_393_373_071_579_208_3,
+        0.000_198_910_804_639_988_43,
+    ];
+    let (whole, bits) = round(x * std::f64::consts::LOG2_E);
+    let rest = whole.mul_add(-LN_2, x);
+    (rest * rest).mul_add(polynomial(rest, TAIL), 1.0 + rest) * power(bits)
+}
+
 #[inline(always)]
 pub fn exp2(x: f64) -> f64 {
     let x = bounded(x, -1077.0, 1025.0);

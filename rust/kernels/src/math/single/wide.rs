@@ -299,12 +299,12 @@ pub fn acosh(x: f32) -> f32 {
 
 #[inline(always)]
 pub fn asin(x: f32) -> f32 {
-    double::asin_by(x as f64, double::ASIN_SHORT) as f32
+    double::asin_by(x as f64, double::ASIN_SHORT, double::Digits::Short) as f32
 }
 
 #[inline(always)]
 pub fn acos(x: f32) -> f32 {
-    double::acos_by(x as f64, double::ASIN_SHORT) as f32
+    double::acos_by(x as f64, double::ASIN_SHORT, double::Digits::Short) as f32
 }
 
 #[inline(always)]
