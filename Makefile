@@ -11,7 +11,7 @@ export CARGO_BUILD_JOBS ?= $(MAX_JOBS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check nightly fuzz fuzz-calls readable limits distributed databases torchcts upstream suites \
-	parity conformance bench bench-env bench-peers bench-kernels bench-avx2 build dev wheel clean
+	parity conformance libraries bench bench-env bench-peers bench-kernels bench-avx2 build dev wheel clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -49,10 +49,10 @@ ACCEPT ?=
 conformance: build
 	PYTHONPATH=tests $(BIN)/python -m conformance.run $(ACCEPT)
 
-## make nightly   what takes longer: fuzz, fuzz-calls, readable, limits, distributed, conformance, suites, and parity
-##                in every dtype
+## make nightly   what takes longer: fuzz, fuzz-calls, readable, limits, distributed, libraries, conformance, suites,
+##                and parity in every dtype
 nightly: DTYPES := float32 float64 float16 bfloat16
-nightly: fuzz fuzz-calls readable limits distributed conformance suites parity
+nightly: fuzz fuzz-calls readable limits distributed libraries conformance suites parity
 
 ## make fuzz      random programs, eager and compiled, against CPU eager; PROGRAMS says how many, SEED which
 PROGRAMS ?= 3000
@@ -72,6 +72,19 @@ limits: build
 distributed: build
 	$(BIN)/python -m pip install -q accelerate
 	DISTRIBUTED_TESTS=all $(BIN)/python -m pytest tests/test_batch_norm_parts.py tests/test_distributed*.py tests/test_elastic.py
+
+## make libraries   other people's libraries on the device (docs/libraries.md), in an environment of their own beside
+##                  .venv, whose torch it uses; their versions are those of tests/libraries/requirements.txt
+LIBRARIES := build/libraries-env
+libraries: build $(LIBRARIES)/ready
+	$(LIBRARIES)/bin/python -m pytest -rs tests/libraries tests/test_integration_accelerate.py tests/test_integration_lightning.py
+
+$(LIBRARIES)/ready: tests/libraries/requirements.txt
+	$(BIN)/python -m venv $(LIBRARIES)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > $$($(LIBRARIES)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main.pth
+	$(LIBRARIES)/bin/python -m pip install -q -r tests/libraries/requirements.txt
+	@touch $@
 
 ## make suites    databases, torchcts and, with PYTORCH_TESTS=folder, upstream; writes docs/conformance.md
 suites: build

@@ -46,6 +46,7 @@ def test_a_sound_tree_has_no_faults(tree):
         ("csrc/aten/view.cpp", 'py::module_::import("rustorch_device");\n', "must not import the Python package"),
         ("rustorch_device/backend.py", "def late():\n    import numpy\n", "must not import numpy"),
         ("rustorch_device/backend.py", "from setuptools import setup\n", "must not import setuptools"),
+        ("rustorch_device/integrations/timm.py", "import timm\nimport peft\n", "must not import peft"),
     ],
 )
 def test_an_arrow_that_turns_round_is_seen(tree, path, text, fault):

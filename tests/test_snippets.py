@@ -20,7 +20,13 @@ import pytest
 import snippets
 from snippets import PAGES, ROOT
 
-WITH_PYTHON = [page for page in PAGES if any(block.language == "python" for block in snippets.blocks(page))]
+#: The page whose Python needs the libraries that it is about: `make libraries` runs it.
+OF_LIBRARIES = ROOT / "docs" / "libraries.md"
+WITH_PYTHON = [
+    page
+    for page in PAGES
+    if page != OF_LIBRARIES and any(block.language == "python" for block in snippets.blocks(page))
+]
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if "__main__" in path.read_text())
 #: Folders of the project: a path that begins with one must be there.
 FOLDERS = [path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]

@@ -1,0 +1,266 @@
+"""Libraries that need no switch, each tried small beside the CPU; eager, and compiled where it matters."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.allow_fallback]
+DEVICE, BACKEND = "rustorch", "rust_backend"
+
+
+def library(name: str):
+    return pytest.importorskip(name, reason=f"{name} is not installed: `make libraries` installs it")
+
+
+def check_training(model: nn.Module, inputs: torch.Tensor, compiled: bool = False, **tolerance) -> None:
+    """One step of training, and one of inference, against the CPU's."""
+    torch._dynamo.reset()
+    there = copy.deepcopy(model).to(DEVICE)
+    run = torch.compile(there, backend=BACKEND) if compiled else there
+    model.train()
+    expected = model(inputs)
+    expected.square().mean().backward()
+    actual = run.train()(inputs.to(DEVICE))
+    actual.square().mean().backward()
+    torch.testing.assert_close(actual.detach().cpu(), expected.detach(), **tolerance)
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    ours = dict(there.named_parameters())
+    assert gradients
+    for name, gradient in gradients.items():
+        largest = gradient.abs().max().item()
+        assert (ours[name].grad.cpu() - gradient).abs().max().item() <= 1e-2 * largest + 1e-5, name
+    with torch.no_grad():
+        torch.testing.assert_close(run.eval()(inputs.to(DEVICE)).cpu(), model.eval()(inputs), **tolerance)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("name", ["resnet10t", "convnext_atto", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
+def test_timm(name, compiled):
+    timm = library("timm")
+    torch.manual_seed(0)
+    size = {"img_size": 64, "depth": 2} if name.startswith("vit") else {}
+    model = timm.create_model(name, num_classes=5, drop_rate=0.0, **size)
+    check_training(model, torch.randn(4, 3, 64, 64), compiled, rtol=1e-2, atol=1e-3)
+
+
+def test_timms_optimizers():
+    timm = library("timm")
+    from timm.optim import create_optimizer_v2
+
+    assert timm.__version__
+    for name in ("adamw", "lamb", "lion", "nadamw", "adan", "sgd"):
+        trained = []
+        for device in ("cpu", DEVICE):
+            torch.manual_seed(0)
+            model = nn.Linear(4, 3)
+            inputs = torch.randn(8, 4)
+            optimizer = create_optimizer_v2(model.to(device), opt=name, lr=0.01)
+            for _ in range(3):
+                optimizer.zero_grad()
+                model(inputs.to(device)).square().mean().backward()
+                optimizer.step()
+            trained.append(model.weight.detach().cpu())
+        torch.testing.assert_close(*trained, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "squeezenet1_1"])
+def test_torchvision(name, compiled):
+    torchvision = library("torchvision")
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, num_classes=5, **({"dropout": 0.0} if "squeeze" in name else {}))
+    check_training(model, torch.randn(4, 3, 64, 64), compiled, rtol=1e-2, atol=1e-3)
+
+
+METRICS = {
+    "Accuracy": {"task": "multiclass", "num_classes": 4},
+    "F1Score": {"task": "multiclass", "num_classes": 4, "average": "macro"},
+    "ConfusionMatrix": {"task": "multiclass", "num_classes": 4},
+    "AUROC": {"task": "multiclass", "num_classes": 4},
+    "AveragePrecision": {"task": "multiclass", "num_classes": 4},
+    "CalibrationError": {"task": "multiclass", "num_classes": 4},
+    "MeanSquaredError": {},
+    "R2Score": {},
+    "PearsonCorrCoef": {},
+    "SpearmanCorrCoef": {},
+    "CosineSimilarity": {},
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_torchmetrics(name):
+    torchmetrics = library("torchmetrics")
+    torch.manual_seed(0)
+    if METRICS[name]:
+        given = torch.randn(32, 4).softmax(1), torch.randint(0, 4, (32,))
+    elif name == "CosineSimilarity":
+        given = torch.randn(32, 4), torch.randn(32, 4)
+    else:
+        given = torch.randn(32), torch.randn(32)
+    metric = getattr(torchmetrics, name)(**METRICS[name])
+    there = copy.deepcopy(metric).to(DEVICE)
+    for part in (slice(0, 16), slice(16, 32)):
+        metric.update(*(value[part] for value in given))
+        there.update(*(value[part].to(DEVICE) for value in given))
+    computed = there.compute()
+    assert computed.device.type == DEVICE
+    torch.testing.assert_close(computed.cpu(), metric.compute(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_peft(compiled):
+    peft = library("peft")
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(4, 16), nn.GELU(), nn.Linear(16, 3))
+    model = peft.get_peft_model(base, peft.LoraConfig(target_modules=["0", "2"], r=2, init_lora_weights=False))
+    check_training(model, torch.randn(6, 4), compiled, rtol=1e-3, atol=1e-4)
+    there = model.to(DEVICE)
+    x = torch.randn(6, 4, device=DEVICE)
+    with torch.no_grad():
+        expected = there.eval()(x)
+        torch.testing.assert_close(there.merge_and_unload()(x), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_safetensors(tmp_path):
+    safetensors = library("safetensors.torch")
+    model = nn.Linear(4, 3).to(DEVICE)
+    safetensors.save_file(model.state_dict(), tmp_path / "model.safetensors")
+    loaded = safetensors.load_file(tmp_path / "model.safetensors")
+    other = nn.Linear(4, 3).to(DEVICE)
+    other.load_state_dict(loaded)
+    assert torch.equal(other.weight, model.weight) and other.weight.device.type == DEVICE
+
+
+def test_diffusers():
+    diffusers = library("diffusers")
+    torch.manual_seed(0)
+    sizes = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1, "sample_size": 8}
+    blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
+    unet = diffusers.UNet2DModel(in_channels=1, out_channels=1, attention_head_dim=4, **sizes, **blocks)
+    images = []
+    for device in ("cpu", DEVICE):
+        pipe = diffusers.DDIMPipeline(copy.deepcopy(unet), diffusers.DDIMScheduler()).to(device)
+        pipe.set_progress_bar_config(disable=True)
+        generator = torch.Generator().manual_seed(1)
+        images.append(pipe(num_inference_steps=3, generator=generator, output_type="np").images)
+        assert pipe.device.type == device
+    assert abs(images[0] - images[1]).max() < 1e-3
+
+
+def test_kornia():
+    kornia = library("kornia")
+    image = torch.rand(2, 3, 16, 16)
+    for function in (
+        lambda x: kornia.filters.gaussian_blur2d(x, (3, 3), (1.0, 1.0)),
+        kornia.filters.sobel,
+        kornia.color.rgb_to_hsv,
+        kornia.color.rgb_to_lab,
+        lambda x: kornia.geometry.rotate(x, torch.tensor([30.0, 40.0], device=x.device)),
+        lambda x: kornia.enhance.equalize(x),
+    ):
+        torch.testing.assert_close(function(image.to(DEVICE)).cpu(), function(image), rtol=1e-3, atol=1e-4)
+
+
+def test_gpytorch():
+    gpytorch = library("gpytorch")
+
+    class Process(gpytorch.models.ExactGP):
+        def __init__(self, x, y, likelihood):
+            super().__init__(x, y, likelihood)
+            self.mean, self.kernel = gpytorch.means.ConstantMean(), gpytorch.kernels.RBFKernel()
+
+        def forward(self, x):
+            return gpytorch.distributions.MultivariateNormal(self.mean(x), self.kernel(x))
+
+    means = []
+    for device in ("cpu", DEVICE):
+        x = torch.linspace(0, 1, 12).to(device)
+        y = (x * 6).sin()
+        likelihood = gpytorch.likelihoods.GaussianLikelihood().to(device)
+        model = Process(x, y, likelihood).to(device)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        objective = gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, model)
+        for _ in range(5):
+            optimizer.zero_grad()
+            (-objective(model(x), y)).backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            means.append(likelihood(model(x + 0.01)).mean.cpu())
+    torch.testing.assert_close(*means, rtol=1e-2, atol=1e-3)
+
+
+def test_skorch():
+    skorch = library("skorch")
+    import numpy
+
+    torch.manual_seed(0)
+    x = numpy.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    y = (x[:, 0] > 0).astype("int64")
+    net = skorch.NeuralNetClassifier(
+        nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)),
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=0.05,
+        max_epochs=8,
+        device=DEVICE,
+        verbose=0,
+    )
+    net.fit(x, y)
+    assert next(net.module_.parameters()).device.type == DEVICE
+    assert net.score(x, y) > 0.9
+
+
+def test_torch_geometric():
+    library("torch_geometric")
+    from torch_geometric.data import Data
+    from torch_geometric.nn import GATConv, GCNConv, SAGEConv
+
+    edges = torch.randint(0, 10, (2, 40))
+    data = Data(x=torch.randn(10, 4), edge_index=edges)
+    for layer in (GCNConv(4, 3), SAGEConv(4, 3), GATConv(4, 3, heads=2)):
+        there, moved = copy.deepcopy(layer).to(DEVICE), data.clone().to(DEVICE)
+        expected, actual = layer(data.x, data.edge_index), there(moved.x, moved.edge_index)
+        torch.testing.assert_close(actual.detach().cpu(), expected.detach(), rtol=1e-4, atol=1e-5)
+        actual.sum().backward()
+        assert all(parameter.grad is not None for parameter in there.parameters())
+
+
+def test_torchao():
+    library("torchao")
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 16)).to(torch.bfloat16)
+    there = copy.deepcopy(model).to(DEVICE)
+    quantize_(model, Int8WeightOnlyConfig())
+    quantize_(there, Int8WeightOnlyConfig())
+    x = torch.randn(4, 32, dtype=torch.bfloat16)
+    torch.testing.assert_close(there(x.to(DEVICE)).cpu(), model(x), rtol=2e-2, atol=2e-2)
+
+
+def test_a_gymnasium_loop():
+    gymnasium = library("gymnasium")
+    torch.manual_seed(0)
+    policy = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 2)).to(DEVICE)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=0.02)
+    environment = gymnasium.make("CartPole-v1")
+    before = policy[0].weight.detach().clone()
+    for episode in range(3):
+        state, _ = environment.reset(seed=episode)
+        log_probabilities, rewards, done = [], [], False
+        while not done:
+            actions = torch.distributions.Categorical(logits=policy(torch.as_tensor(state, device=DEVICE)))
+            action = actions.sample()
+            log_probabilities.append(actions.log_prob(action))
+            state, reward, ended, cut, _ = environment.step(action.item())
+            rewards.append(reward)
+            done = ended or cut
+        returns = torch.tensor(rewards, dtype=torch.float32, device=DEVICE).flip(0).cumsum(0).flip(0)
+        loss = -(torch.stack(log_probabilities) * (returns - returns.mean())).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert (policy[0].weight != before).any() and policy[0].weight.isfinite().all()
