@@ -37,6 +37,23 @@ def test_segments_without_lengths_are_refused():
         torch.ops.aten._segment_reduce_backward(x, x, x, "mean")
 
 
+def test_segments_whose_last_dimension_is_not_the_axis_are_refused_as_on_the_cpu():
+    for device in ("cpu", "rustorch"):
+        x, number = ones(device, 4), ones(device, ())
+        one, pair = torch.tensor(1, device=device), torch.tensor([0, 1], device=device)
+        with pytest.raises(RuntimeError, match="the last dimension of offsets but got 0"):
+            torch.segment_reduce(x, "sum", offsets=one)
+        with pytest.raises(RuntimeError, match="the last dimension of lengths but got 0"):
+            torch.segment_reduce(x, "sum", lengths=one)
+        with pytest.raises(RuntimeError, match="the last dimension of lengths but got 1"):
+            torch.segment_reduce(x.view(2, 2), "sum", lengths=pair, axis=-1)
+        # A number has no axis that a list of segments could lie along.
+        with pytest.raises(RuntimeError, match="[Ee]xpected data"):
+            torch.segment_reduce(number, "sum", offsets=pair)
+    with pytest.raises(RuntimeError, match="at least as many dimensions"):
+        torch.ops.aten._segment_reduce_backward(number, number, number, "sum", offsets=pair)
+
+
 def assert_close(actual, expected):
     torch.testing.assert_close(actual.detach().cpu(), expected.detach(), rtol=1e-5, atol=1e-5, equal_nan=True)
 

@@ -26,14 +26,20 @@ int64_t code(c10::string_view reduction) {
 
 bool given(const MaybeTensor& tensor) { return tensor.has_value() && tensor->defined(); }
 
-// The lengths of the segments: between the offsets, or given.
-Tensor lengths_of(const MaybeTensor& lengths, const MaybeTensor& offsets) {
+// The lengths of the segments of `data` along a dimension, which is their last: between the offsets, or given.
+Tensor lengths_of(const Tensor& data, int64_t along, const MaybeTensor& lengths, const MaybeTensor& offsets) {
   TORCH_CHECK(given(offsets) || given(lengths), "segment_reduce(): Either lengths or offsets must be defined.");
+  const Tensor& marks = given(offsets) ? *offsets : *lengths;
+  const char* name = given(offsets) ? "offsets" : "lengths";
+  TORCH_CHECK(marks.dim() == along + 1, "segment_reduce(): Expected axis to be the last dimension of ", name,
+              " but got ", along, ".");
+  TORCH_CHECK(data.dim() >= marks.dim(), "segment_reduce(): Expected data to have at least as many dimensions as ",
+              name, ", ", marks.dim(), ", but it has ", data.dim(), ".");
   if (!given(offsets)) {
-    return *lengths;
+    return marks;
   }
-  const int64_t segments = offsets->size(-1) - 1;
-  return offsets->narrow(-1, 1, segments).sub(offsets->narrow(-1, 0, segments));
+  const int64_t segments = marks.size(-1) - 1;
+  return marks.narrow(-1, 1, segments).sub(marks.narrow(-1, 0, segments));
 }
 
 // A tensor as [outer, along, inner], and the lengths of the segments as [outer, segments].
@@ -59,11 +65,8 @@ Tensor segment_reduce(const Tensor& data, c10::string_view reduction, const Mayb
     return call_fallback<at::_ops::segment_reduce>(data, reduction, lengths, indices, offsets, axis, unsafe, initial);
   }
   const int64_t along = at::maybe_wrap_dim(axis, data.dim());
-  const Tensor counts = lengths_of(lengths, offsets);
   TORCH_CHECK(!given(indices), "segment_reduce(): indices based reduction is not supported yet.");
-  const int64_t rank = counts.dim();
-  TORCH_CHECK(rank == along + 1 && data.dim() >= along,
-              "segment_reduce(): Expected axis to be the last dimension of lengths or offsets but got ", axis, ".");
+  const Tensor counts = lengths_of(data, along, lengths, offsets);
   if (!unsafe && !given(offsets)) {
     TORCH_CHECK(counts.numel() == 0 || counts.min().item<int64_t>() >= 0, "lengths contains negative value!");
     TORCH_CHECK(counts.sum({-1}).eq(data.size(along)).all().item<bool>(),
@@ -86,7 +89,7 @@ Tensor segment_reduce_backward(const Tensor& grad, const Tensor& output, const T
                                                              initial);
   }
   const int64_t along = at::maybe_wrap_dim(axis, data.dim());
-  const Tensor counts = lengths_of(lengths, offsets);
+  const Tensor counts = lengths_of(data, along, lengths, offsets);
   Tensor grad_data = at::zeros(data.sizes(), data.options());
   launch_segments(Op::segment_reduce_backward_,
                   {by_axis(grad_data, along), by_axis(grad, along), by_axis(output, along), by_axis(data, along),
