@@ -48,7 +48,7 @@ def test_segments_whose_last_dimension_is_not_the_axis_are_refused_as_on_the_cpu
         with pytest.raises(RuntimeError, match="the last dimension of lengths but got 1"):
             torch.segment_reduce(x.view(2, 2), "sum", lengths=pair, axis=-1)
         # A number has no axis that a list of segments could lie along.
-        with pytest.raises(RuntimeError, match="[Ee]xpected data"):
+        with pytest.raises(RuntimeError, match=r"[Ee]xpected data"):
             torch.segment_reduce(number, "sum", offsets=pair)
     with pytest.raises(RuntimeError, match="at least as many dimensions"):
         torch.ops.aten._segment_reduce_backward(number, number, number, "sum", offsets=pair)
