@@ -91,7 +91,9 @@ fn exponentials() {
 fn the_exponential_of_a_negative_number_has_the_bits_of_any() {
     let negative = patterns().into_iter().filter(|value| value.is_nan() || *value <= 0.0);
     for value in negative.chain((0..100_000).map(|at| at as f32 / -900.0)) {
-        let (expected, actual) = (single::exp(value), single::exp_of_negative(value));
+        // But for subnormal ones, which are zero.
+        let (exact, actual) = (single::exp(value), single::exp_of_negative(value));
+        let expected = if exact < f32::MIN_POSITIVE { 0.0 } else { exact };
         let same = expected.to_bits() == actual.to_bits() || (expected.is_nan() && actual.is_nan());
         assert!(same, "exp({value:e}) is {expected:e}, not {actual:e}");
     }

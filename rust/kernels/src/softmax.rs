@@ -1,5 +1,7 @@
 //! softmax and log_softmax along any dimension, and their gradients.
 
+mod columns;
+
 use crate::convert::{Compute, Stored, StoredFloat};
 use crate::element::{Element, Float};
 use crate::error::{Error, Result};
@@ -10,6 +12,7 @@ use crate::loops::iterate::Space;
 use crate::match_float;
 use crate::threads;
 use crate::view::{Attrs, View};
+use columns::Columns;
 use smallvec::SmallVec;
 
 /// Elements that are computed side by side.
@@ -27,19 +30,26 @@ pub fn softmax(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         return Err(Error::Runtime(format!("expected [output, input], got {} views", views.len())));
     };
     match_float!(output.dtype(), S => {
-        type T = <S as StoredFloat>::Math;
-        if attrs.flag(1) {
-            over_lines::<T, 2>([output, input], attrs.int(0), |level, count, [to, from]| {
-                // SAFETY: the driver gives dense lines of `count` elements.
-                unsafe { vectorise_at(level, Forward::<T, true> { count, to, from }) }
-            })
-        } else {
-            over_lines::<T, 2>([output, input], attrs.int(0), |level, count, [to, from]| {
-                // SAFETY: as above.
-                unsafe { vectorise_at(level, Forward::<T, false> { count, to, from }) }
-            })
-        }
+        if attrs.flag(1) { forward::<S, true>([output, input], attrs) } else { forward::<S, false>([output, input], attrs) }
     })
+}
+
+fn forward<S: StoredFloat<Math: Compute + Stored>, const LOG: bool>(
+    views: [&View<'_>; 2],
+    attrs: &Attrs<'_>,
+) -> Result<()> {
+    over_lines::<S, 2>(
+        views,
+        attrs.int(0),
+        |level, count, [to, from]| {
+            // SAFETY: the driver gives dense lines of `count` elements.
+            unsafe { vectorise_at(level, Forward::<S::Math, LOG> { count, to, from }) }
+        },
+        |level, rows, [to, from]| {
+            // SAFETY: the driver gives columns of so many rows.
+            unsafe { vectorise_at(level, columns::Forward::<S, LOG> { rows, to, from }) }
+        },
+    )
 }
 
 /// `[grad_input, grad_output, output]` of one shape, floating; ints `[dim, log]`.
@@ -48,26 +58,36 @@ pub fn softmax_backward(views: &[View<'_>], attrs: &Attrs<'_>) -> Result<()> {
         return Err(Error::Runtime(format!("expected 3 views, got {}", views.len())));
     };
     match_float!(output.dtype(), S => {
-        type T = <S as StoredFloat>::Math;
-        let log = attrs.flag(1);
-        over_lines::<T, 3>([grad_input, grad, output], attrs.int(0), |level, count, [to, grad, output]| {
-            // SAFETY: the driver gives dense lines of `count` elements.
-            unsafe {
-                if log {
-                    vectorise_at(level, Backward::<T, true> { count, to, grad, output })
-                } else {
-                    vectorise_at(level, Backward::<T, false> { count, to, grad, output })
-                }
-            }
-        })
+        let views = [grad_input, grad, output];
+        if attrs.flag(1) { backward::<S, true>(views, attrs) } else { backward::<S, false>(views, attrs) }
     })
 }
 
-/// Calls `line(level, length, pointers)` for each line along `dim`; the first operand is written.
-fn over_lines<T: Compute + Stored, const OPERANDS: usize>(
+fn backward<S: StoredFloat<Math: Compute + Stored>, const LOG: bool>(
+    views: [&View<'_>; 3],
+    attrs: &Attrs<'_>,
+) -> Result<()> {
+    over_lines::<S, 3>(
+        views,
+        attrs.int(0),
+        |level, count, [to, grad, output]| {
+            // SAFETY: the driver gives dense lines of `count` elements.
+            unsafe { vectorise_at(level, Backward::<S::Math, LOG> { count, to, grad, output }) }
+        },
+        |level, rows, [to, grad, output]| {
+            // SAFETY: the driver gives columns of so many rows.
+            unsafe { vectorise_at(level, columns::Backward::<S, LOG> { rows, to, grad, output }) }
+        },
+    )
+}
+
+/// Calls `line(level, length, pointers)` for each line along `dim`, or `block(level, length, columns)` for so many that
+/// lie side by side in all operands; the first operand is written.
+fn over_lines<S: StoredFloat<Math: Compute + Stored>, const OPERANDS: usize>(
     views: [&View<'_>; OPERANDS],
     dim: i64,
-    line: impl Fn(isa::Level, usize, [*mut T; OPERANDS]) + Sync,
+    line: impl Fn(isa::Level, usize, [*mut S::Math; OPERANDS]) + Sync,
+    block: impl Fn(isa::Level, usize, [Columns<S>; OPERANDS]) + Sync,
 ) -> Result<()> {
     let sizes = views[0].sizes();
     for view in &views[1..] {
@@ -95,16 +115,23 @@ fn over_lines<T: Compute + Stored, const OPERANDS: usize>(
     let mut operands = [const { None }; OPERANDS];
     for (operand, view) in operands.iter_mut().zip(views) {
         let stride = view.strides().get(dim).map_or(1, |&stride| stride as isize);
-        *operand = Some(Lines::<T>::new(view, length, stride, level)?);
+        *operand = Some(Lines::<S::Math>::new(view, length, stride, level)?);
     }
     let operands = operands.map(|operand| operand.expect("set above"));
     let lines_per_task = (TASK / length).max(NEIGHBOURS);
     let steps = space.inner().strides;
+    let strides = views.map(|view| view.strides().get(dim).map_or(1, |&stride| stride as isize));
+    let is_beside = steps == [1; OPERANDS] && length > 1 && views.iter().all(|view| view.dtype() == S::DTYPE);
     threads::parallel_chunks(space.numel, lines_per_task, space.numel * length, |range| {
-        let scratch = LineScratch::<T>::new(OPERANDS, length);
-        let scratch: [*mut T; OPERANDS] = std::array::from_fn(|at| scratch.line(at));
+        let scratch = LineScratch::<S::Math>::new(OPERANDS, length);
+        let scratch: [*mut S::Math; OPERANDS] = std::array::from_fn(|at| scratch.line(at));
         space.rows(range.start, range.end, |offsets, count| {
-            for index in 0..count as isize {
+            let blocks = if is_beside { count / BLOCK } else { 0 };
+            for index in 0..blocks as isize {
+                let first = |at: usize| views[at].ptr::<S>().wrapping_offset(offsets[at] + index * BLOCK as isize);
+                block(level, length, std::array::from_fn(|at| Columns { first: first(at), stride: strides[at] }));
+            }
+            for index in (blocks * BLOCK) as isize..count as isize {
                 let at = |operand: usize| offsets[operand] + index * steps[operand];
                 let pointers = std::array::from_fn(|operand| {
                     if operand == 0 {

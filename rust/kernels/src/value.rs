@@ -116,7 +116,7 @@ pub trait Floating: Numeric {
     fn sqrt(self) -> Self;
     fn copysign(self, sign: Self) -> Self;
     fn exp(self) -> Self;
-    /// [`Floating::exp`] of what is not above zero: its bits, for less.
+    /// [`Floating::exp`] of what is not above zero: its bits, for less, but f32's subnormals are zero.
     fn exp_of_negative(self) -> Self;
     fn exp2(self) -> Self;
     fn exp_m1(self) -> Self;

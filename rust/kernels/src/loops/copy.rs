@@ -2,6 +2,7 @@
 
 use super::f16c;
 use super::iterate::Space;
+use super::short_rows::ShortRows;
 use super::transpose::Transpose;
 use crate::convert::{Compute, Stored};
 use crate::dtype::DType;
@@ -209,22 +210,29 @@ pub fn launch(views: &[View<'_>], _attrs: &Attrs<'_>) -> Result<()> {
     let space = Space::of([to, from]);
     let inner = space.inner();
     let level = isa::level();
-    if from.dtype() == to.dtype()
-        && let Some(transpose) = Transpose::of(&space)
-    {
-        let (to, from) = (to.bytes(), from.bytes().cast_const());
-        // SAFETY: both views are valid over the space, and the shim copies what overlaps first.
-        unsafe {
-            match views[0].dtype().size() {
-                1 => transpose.run(level, to, from),
-                2 => transpose.run::<u16>(level, to.cast(), from.cast()),
-                4 => transpose.run::<u32>(level, to.cast(), from.cast()),
-                8 => transpose.run::<u64>(level, to.cast(), from.cast()),
-                _ => transpose.run::<u128>(level, to.cast(), from.cast()),
+    // Calls `run` of what moves elements of one type, where there is such a way.
+    macro_rules! moved {
+        ($way:expr) => {
+            if from.dtype() == to.dtype()
+                && let Some(way) = $way
+            {
+                let (target, source) = (to.bytes(), from.bytes().cast_const());
+                // SAFETY: both views are valid over the space, and the shim copies what overlaps first.
+                unsafe {
+                    match to.dtype().size() {
+                        1 => way.run(level, target, source),
+                        2 => way.run::<u16>(level, target.cast(), source.cast()),
+                        4 => way.run::<u32>(level, target.cast(), source.cast()),
+                        8 => way.run::<u64>(level, target.cast(), source.cast()),
+                        _ => way.run::<u128>(level, target.cast(), source.cast()),
+                    }
+                }
+                return Ok(());
             }
-        }
-        return Ok(());
+        };
     }
+    moved!(Transpose::of(&space));
+    moved!(ShortRows::of(&space));
     threads::parallel_chunks(space.numel, TASK, space.numel / 2, |range| {
         space.rows(range.start, range.end, |[to_offset, from_offset], count| {
             let source = from.bytes().wrapping_offset(from_offset * from.dtype().size() as isize);

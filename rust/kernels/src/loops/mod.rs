@@ -6,4 +6,5 @@ pub mod fill;
 pub mod foreach;
 pub mod iterate;
 pub mod pointwise;
+mod short_rows;
 mod transpose;
