@@ -58,6 +58,18 @@ impl<const OPERANDS: usize> Space<OPERANDS> {
         self.dims[0]
     }
 
+    /// The dimension `at`, not the innermost, and the space of all but these two: where each matrix of them begins.
+    pub fn without_inner_and(&self, at: usize) -> (Dim<OPERANDS>, Self) {
+        let mut others = self.clone();
+        let other = others.dims.remove(at);
+        let inner = others.dims.remove(0);
+        others.numel /= inner.size * other.size;
+        if others.dims.is_empty() {
+            others.dims.push(Dim { size: 1, strides: [1; OPERANDS] });
+        }
+        (other, others)
+    }
+
     /// Calls `row(offsets, count)` for each piece of an innermost row within the linear range
     /// `start..end` of the iteration; of an empty range, none.
     #[inline]

@@ -25,13 +25,7 @@ impl ShortRows {
         if inner.size >= SHORT || space.dims.len() < 2 {
             return None;
         }
-        let mut others = space.clone();
-        others.dims.remove(0);
-        let outer = others.dims.remove(0);
-        others.numel /= inner.size * outer.size;
-        if others.dims.is_empty() {
-            others.dims.push(Dim { size: 1, strides: [1; 2] });
-        }
+        let (outer, others) = space.without_inner_and(1);
         Some(Self { inner, outer, others })
     }
 

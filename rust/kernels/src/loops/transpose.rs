@@ -31,13 +31,7 @@ impl Transpose {
             return None;
         }
         let at = space.dims.iter().position(|dim| dim.strides[1] == 1 && dim.size >= SIDE)?;
-        let mut others = space.clone();
-        let down = others.dims.remove(at);
-        others.dims.remove(0);
-        others.numel /= across.size * down.size;
-        if others.dims.is_empty() {
-            others.dims.push(Dim { size: 1, strides: [1; 2] });
-        }
+        let (down, others) = space.without_inner_and(at);
         Some(Self { across, down, others })
     }
 

@@ -34,7 +34,7 @@ pub enum Digits {
 
 /// `coefficients[0] + coefficients[1] x + ..`
 #[inline(always)]
-fn polynomial<const COUNT: usize>(x: f64, coefficients: [f64; COUNT]) -> f64 {
+pub fn polynomial<const COUNT: usize>(x: f64, coefficients: [f64; COUNT]) -> f64 {
     let mut sum = coefficients[COUNT - 1];
     for &coefficient in coefficients[..COUNT - 1].iter().rev() {
         sum = sum.mul_add(x, coefficient);
@@ -44,14 +44,14 @@ fn polynomial<const COUNT: usize>(x: f64, coefficients: [f64; COUNT]) -> f64 {
 
 /// The nearest whole number and its low bits.
 #[inline(always)]
-fn round(x: f64) -> (f64, u64) {
+pub fn round(x: f64) -> (f64, u64) {
     let shifted = x + ROUND;
     (shifted - ROUND, shifted.to_bits())
 }
 
 /// `2^whole`, of a normal result, for the low bits of `whole`.
 #[inline(always)]
-fn power(whole: u64) -> f64 {
+pub fn power(whole: u64) -> f64 {
     f64::from_bits(whole.wrapping_add(BIAS) << MANTISSA)
 }
 

@@ -98,9 +98,21 @@ const SPLIT: f64 = 0.5;
 const BOUND: f64 = 27.3;
 const SHORT_BOUND: f64 = 120.0;
 
+/// The polynomials, and what they are right to.
+#[derive(Clone, Copy)]
+struct Plan<const NEARS: usize, const FARS: usize> {
+    near: [f64; NEARS],
+    far: [f64; FARS],
+    middle: f64,
+    digits: Digits,
+}
+const ALL: Plan<9, 23> = Plan { near: NEAR, far: FAR, middle: FAR_MIDDLE, digits: Digits::All };
+const SHORT: Plan<5, 10> = Plan { near: NEAR_SHORT, far: FAR_SHORT, middle: FAR_SHORT_MIDDLE, digits: Digits::Short };
+
 /// `erfc(x)` of a number that is not near zero.
 #[inline(always)]
-fn complement<const COUNT: usize>(x: f64, far: [f64; COUNT], middle: f64, digits: Digits) -> f64 {
+fn complement<const NEARS: usize, const FARS: usize>(x: f64, plan: Plan<NEARS, FARS>) -> f64 {
+    let Plan { far, middle, digits, .. } = plan;
     let x = if x > BOUND { BOUND } else { x };
     let square = x * x;
     let divisor = 2.0 + x;
@@ -128,44 +140,32 @@ fn near<const COUNT: usize>(x: f64, tail: [f64; COUNT]) -> f64 {
 #[inline(always)]
 pub fn erf(x: f64) -> f64 {
     let magnitude = x.abs();
-    let far = 1.0 - complement(magnitude, FAR, FAR_MIDDLE, Digits::All);
+    let far = 1.0 - complement(magnitude, ALL);
     (if magnitude < SPLIT { near(magnitude, NEAR) } else { far }).copysign(x)
 }
 
 #[inline(always)]
-fn erfc_by<const NEARS: usize, const FARS: usize>(
-    x: f64,
-    tail: [f64; NEARS],
-    far: [f64; FARS],
-    middle: f64,
-    digits: Digits,
-) -> f64 {
+fn erfc_by<const NEARS: usize, const FARS: usize>(x: f64, plan: Plan<NEARS, FARS>) -> f64 {
     let magnitude = x.abs();
-    let complement = complement(magnitude, far, middle, digits);
+    let complement = complement(magnitude, plan);
     let complement = if x < 0.0 { 2.0 - complement } else { complement };
-    if magnitude < SPLIT { 1.0 - near(x, tail) } else { complement }
+    if magnitude < SPLIT { 1.0 - near(x, plan.near) } else { complement }
 }
 
 #[inline(always)]
 pub fn erfc(x: f64) -> f64 {
-    erfc_by(x, NEAR, FAR, FAR_MIDDLE, Digits::All)
+    erfc_by(x, ALL)
 }
 
 /// With as many digits as an f32 has.
 #[inline(always)]
 pub fn erfc_short(x: f64) -> f64 {
-    erfc_by(x, NEAR_SHORT, FAR_SHORT, FAR_SHORT_MIDDLE, Digits::Short)
+    erfc_by(x, SHORT)
 }
 
 /// By polynomials that are right to six digits, and a step of Halley's, which triples them.
 #[inline(always)]
-fn erfinv_by<const NEARS: usize, const FARS: usize>(
-    x: f64,
-    tail: [f64; NEARS],
-    far: [f64; FARS],
-    middle: f64,
-    digits: Digits,
-) -> f64 {
+fn erfinv_by<const NEARS: usize, const FARS: usize>(x: f64, plan: Plan<NEARS, FARS>) -> f64 {
     let magnitude = x.abs();
     // What is missing from one, which `erf` has no digits for.
     let missing = 1.0 - magnitude;
@@ -173,11 +173,8 @@ fn erfinv_by<const NEARS: usize, const FARS: usize>(
     let near_guess = polynomial(depth - INVERSE_NEAR_MIDDLE, INVERSE_NEAR);
     let far_guess = polynomial(depth.sqrt() - INVERSE_FAR_MIDDLE, INVERSE_FAR);
     let guess = magnitude * if depth < 2.0 * INVERSE_NEAR_MIDDLE { near_guess } else { far_guess };
-    let distance = if magnitude < SPLIT {
-        near(guess, tail) - magnitude
-    } else {
-        missing - complement(guess, far, middle, digits)
-    };
+    let distance =
+        if magnitude < SPLIT { near(guess, plan.near) - magnitude } else { missing - complement(guess, plan) };
     let step = distance / (FRAC_2_SQRT_PI * exp(-guess * guess));
     let value = guess - step / guess.mul_add(step, 1.0);
     let value = if magnitude == 1.0 { f64::INFINITY } else { value };
@@ -187,11 +184,11 @@ fn erfinv_by<const NEARS: usize, const FARS: usize>(
 
 #[inline(always)]
 pub fn erfinv(x: f64) -> f64 {
-    erfinv_by(x, NEAR, FAR, FAR_MIDDLE, Digits::All)
+    erfinv_by(x, ALL)
 }
 
 /// With as many digits as an f32 has.
 #[inline(always)]
 pub fn erfinv_short(x: f64) -> f64 {
-    erfinv_by(x, NEAR_SHORT, FAR_SHORT, FAR_SHORT_MIDDLE, Digits::Short)
+    erfinv_by(x, SHORT)
 }

@@ -1,37 +1,12 @@
 //! Functions of `f32` by way of `f64`.
 
 use super::logarithm_limits;
-use crate::math::double;
+use crate::math::double::{self, polynomial, power, round};
 
-/// Adding it rounds to a whole number, which is then in the low bits.
-const ROUND: f64 = 6_755_399_441_055_744.0;
 /// Past this no power of two is an f32: results are infinite or zero.
 const BOUND: f64 = 200.0;
 /// Below this `sin` and `cos` are right; above, whole turns need more of pi.
 pub const FAR: f32 = 1_073_741_824.0;
-
-/// `coefficients[0] + coefficients[1] x + ..`
-#[inline(always)]
-fn polynomial<const COUNT: usize>(x: f64, coefficients: [f64; COUNT]) -> f64 {
-    let mut sum = coefficients[COUNT - 1];
-    for &coefficient in coefficients[..COUNT - 1].iter().rev() {
-        sum = sum.mul_add(x, coefficient);
-    }
-    sum
-}
-
-/// The nearest whole number and its low bits.
-#[inline(always)]
-fn round(x: f64) -> (f64, u64) {
-    let shifted = x + ROUND;
-    (shifted - ROUND, shifted.to_bits())
-}
-
-/// `2^n` for the low bits of `n`.
-#[inline(always)]
-fn power_of_two(bits: u64) -> f64 {
-    f64::from_bits(bits.wrapping_add(1023) << 52)
-}
 
 #[inline(always)]
 fn bounded(x: f64) -> f64 {
@@ -57,7 +32,7 @@ fn exp2_bounded(x: f64) -> f64 {
             1.5314973400897764e-5,
         ],
     );
-    rest.mul_add(slope, 1.0) * power_of_two(bits)
+    rest.mul_add(slope, 1.0) * power(bits)
 }
 
 #[inline(always)]
@@ -84,7 +59,7 @@ fn exp_less_one(x: f64) -> f64 {
         ],
     );
     let value = (rest * rest).mul_add(tail, rest);
-    let scale = power_of_two(bits);
+    let scale = power(bits);
     value.mul_add(scale, scale - 1.0)
 }
 
