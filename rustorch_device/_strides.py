@@ -1,4 +1,4 @@
-"""What a node gives has the strides that it was traced with.
+"""What a node gives has the strides that it was traced with, and a graph's result the place in its storage.
 
 Views and `as_strided` later in a graph were traced for them, and so were the graph's results.
 """
@@ -86,3 +86,19 @@ class Strides:
                 mine
             )
         return tree_map_only(torch.Tensor, lambda leaf: copies.get(id(leaf), leaf), value) if copies else value
+
+
+def count_from_first(value: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+    """A graph's result whose place in its storage is counted from the first element of `first`, the tensor that had the
+    storage to itself.
+
+    AOTAutograd makes a result that is a view of an argument anew, from the argument and the place of what the graph
+    gives, and adds the argument's own place. A scatter into a view gives a tensor that lies in its storage as the view
+    does in another, so that the place would be counted twice.
+    """
+    place = value.storage_offset() - first.storage_offset()
+    if first.storage_offset() == 0 or place < 0:
+        return value
+    length = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
+    storage = torch.empty(place + max(length, 0), dtype=value.dtype, device=value.device)
+    return storage.as_strided(value.shape, value.stride(), place).copy_(value)

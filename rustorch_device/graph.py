@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import operator
 import time
-from collections.abc import Callable, Iterator
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rustorch_device import _C, _replay
-from rustorch_device._strides import Strides
+from rustorch_device._strides import Strides, count_from_first
 from rustorch_device.weights import Kept
 
 DEVICE = torch.device("rustorch", 0)
@@ -268,6 +269,8 @@ class Importer:
         self.report = report
         self.nodes = list(module.graph.nodes)
         self.position = {node: index for index, node in enumerate(self.nodes)}
+        #: The nodes whose values the graph gives.
+        self.returned = {value for value in self.nodes[-1].args[0] if isinstance(value, Node)}  # type: ignore[union-attr]
         self.arguments = len(arguments)
         self.slots = arguments + [None] * (len(self.nodes) - len(arguments))
         # So that the slots alone hold them.
@@ -383,6 +386,7 @@ class Importer:
             with _as_traced(self.default_dtype), _disable_current_modes():
                 value = _record(node.target, args, kwargs)  # type: ignore[arg-type]
                 value = self.strides.restore(node, value, (args, kwargs))
+                values = self._values_of(node, value)
             for leaf in tree_leaves(value):
                 if isinstance(leaf, torch.Tensor) and not _C.capture_accepts(leaf):
                     raise NotImplementedError(f"its result is a {leaf.type()}, which a program does not give")
@@ -390,16 +394,45 @@ class Importer:
             # Whatever it is: the eager door does the work, or raises it with the real values.
             _C.capture_rollback(mark)
             return str(error).strip().partition("\n")[0] or type(error).__name__
-        self.segment[node] = value
-        self.done.add(node)
-        for user in node.users:
-            if user.target is operator.getitem and user.args[0] is node:
-                self.segment[user] = value[user.args[1]]
-                self.done.add(user)
+        self.segment.update(values)
+        self.done.update(values)
         if tree_leaves(value, is_leaf=lambda leaf: isinstance(leaf, torch.Tensor)):
             kind = "native" if _C.capture_mark() > mark else "view"
             self.report.nodes.append(NodeReport(node.name, str(node.target), kind, place=_place(node)))
         return None
+
+    def _values_of(self, node: Node, value: Any) -> dict[Node, Any]:
+        """The node's value, and those of the nodes that take its parts; the graph's results in their places."""
+        values = {node: value}
+        for user in node.users:
+            if user.target is operator.getitem and user.args[0] is node:
+                values[user] = value[user.args[1]]
+        known = ChainMap(values, self.segment or {}, self.stand_ins)
+        for made in self.returned.intersection(values):
+            values[made] = self._in_its_place(made, known)
+        return values
+
+    def _in_its_place(self, node: Node, known: Mapping[Node, Any]) -> Any:
+        """A result of the graph, as AOTAutograd takes results (`count_from_first`)."""
+        value = known[node]
+        if not isinstance(value, torch.Tensor) or value.storage_offset() == 0:
+            return value
+        storage, first = value.untyped_storage()._cdata, value
+        way = [node]
+        for made in way:
+            for argument in made.all_input_nodes:
+                sharing = [
+                    leaf
+                    for leaf in tree_leaves(known.get(argument))
+                    if isinstance(leaf, torch.Tensor) and leaf.untyped_storage()._cdata == storage
+                ]
+                if sharing and argument in self.stand_ins:
+                    # It views an argument of the program, where its place is what it is.
+                    return value
+                if sharing:
+                    first = sharing[0]
+                    way.append(argument)
+        return count_from_first(value, first)
 
     def _stand_in(self, node: Node) -> Any:
         assert self.segment is not None

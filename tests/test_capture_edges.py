@@ -315,3 +315,34 @@ def test_modes_of_torch_compile_are_accepted(mode):
 def test_other_modes_and_options_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         torch.compile(lambda x: x + 1, backend="rust_backend", **settings)(torch.ones(1))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_view_of_an_argument_that_lies_apart_and_was_written(device, dynamic):
+    """Its place in memory is counted once: a chunk of what was scattered into lies where the argument's does."""
+
+    def chunks(x):
+        first, second = torch.chunk(x, 2, 0)
+        x[1:].add_(x.sum())
+        return first, second
+
+    def last(x):
+        return chunks(x)[1]
+
+    def unwritten(x):
+        return torch.chunk(x, 2, 0)
+
+    def apart() -> torch.Tensor:
+        return torch.arange(12.0, device=device).view(3, 4)[..., 1:]
+
+    for function in (chunks, last, unwritten):
+        expected, given, argument = function(apart()), apart(), apart()
+        for _ in range(2):
+            given.copy_(argument)
+            actual = torch.compile(function, backend="rust_backend", dynamic=dynamic)(given)
+            torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+        for view in actual if isinstance(actual, tuple) else (actual,):
+            assert view.untyped_storage()._cdata == given.untyped_storage()._cdata
+        given.zero_()
+        assert not any(view.any() for view in (actual if isinstance(actual, tuple) else (actual,)))
