@@ -66,12 +66,21 @@ def test_out():
         lambda x: x.long().logcumsumexp(0),
         lambda x: x.logcumsumexp(2),
         lambda x: (x > 0).trace(),
+        lambda x: (x > 0).cumsum_(0),
+        lambda x: (x > 0).cumprod_(1),
+        lambda x: x.cumsum(0, dtype=torch.bool),
+        lambda x: x.cumprod(0, out=x > 0),
         lambda x: x[0].trace(),
     ],
 )
 @pytest.mark.allow_fallback  # dtypes that the CPU refuses are refused by it
 def test_errors(function):
     check_error(function, numbers(2, 3))
+
+
+def test_of_one_truth_or_none_there_is_nothing_to_add_up():
+    for shape in ((), (0, 3)):
+        check(lambda x: x.cumsum_(0), numbers(*shape, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("dtype", [dtype for dtype in ALL if dtype != torch.bool])

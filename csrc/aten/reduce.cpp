@@ -140,6 +140,9 @@ template <Op op, class Meta_>
 struct RunningTotal : Reduction<op, Meta_> {
   using Meta = Structured<Meta_>;
   static void run(Meta& meta, const Tensor& self, int64_t dim, OptionalDtype) {
+    // As the CPU: of one number or none there is nothing to add up.
+    TORCH_CHECK_NOT_IMPLEMENTED(meta.result().scalar_type() != at::kBool || self.dim() == 0 || self.numel() == 0, "\"",
+                                op == Op::cumsum_ ? "cumsum" : "cumprod", "_out_cpu\" not implemented for 'Bool'");
     launch(op, {meta.result(), self}, {at::maybe_wrap_dim(dim, self.dim())});
   }
 };

@@ -271,6 +271,19 @@ def coarse(drawing: Drawing, name: str) -> bool:
     return True
 
 
+def multipliable(drawing: Drawing, name: str, whole: bool = False) -> bool:
+    """No product along one of its dimensions (`whole`: of all its numbers) overflows: whether infinity meets a zero
+    would depend on their order."""
+    for tensor in drawing.each(name):
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        bits = tensor.detach().double().nan_to_num(0, 0, 0).abs().clamp(min=1).log2()
+        sums = [bits.sum()] if whole else [bits.sum(dimension).max() for dimension in range(bits.dim())]
+        if any(total > math.log2(torch.finfo(tensor.dtype).max) for total in sums):
+            return False
+    return True
+
+
 def castable(to: torch.dtype) -> Condition:
     """Its numbers have one meaning in an integer type: they are finite and not too large."""
 

@@ -11,6 +11,7 @@ from fuzz.drawing import (
     exact,
     floating,
     integral,
+    multipliable,
     not_empty,
     numeric,
 )
@@ -52,8 +53,11 @@ def extreme(d: Drawing) -> None:
 
 
 def product(d: Drawing) -> None:
-    x = d.pick(numeric)
-    d.value(f"{x}.prod({over(d, d.tensor(x), several=False)})", x, exact=integral(d, x))
+    x = d.pick(numeric, multipliable)
+    dimension = over(d, d.tensor(x), several=False)
+    if not dimension and not multipliable(d, x, whole=True):
+        dimension = "0"
+    d.value(f"{x}.prod({dimension})", x, exact=integral(d, x))
 
 
 def variance(d: Drawing) -> None:
@@ -121,7 +125,7 @@ def running(d: Drawing) -> None:
     x = d.pick(dimensions(1))
     keeps = coarse(d, x)
     dimension = d.dimension(d.tensor(x))
-    if d.chance(5):
+    if multipliable(d, x) and d.chance(5):
         d.value(f"{x}.cumprod({dimension})", x, exact=bits(d, x))
     elif d.chance(5):
         d.value(f"{x}.logcumsumexp({dimension})", x, exact=False)
