@@ -69,11 +69,12 @@ def test_a_warning_comes_once_an_op(python):
 def test_a_warning_names_the_dtype_where_the_op_has_a_kernel_for_others(python):
     done = python(
         "import torch\nx = torch.zeros(2, dtype=torch.complex64).to('rustorch')\n"
-        "torch.exp(x)\ntorch.special.bessel_j0(x.real)",
+        "torch.exp(x)\nx.real * x\ntorch.special.bessel_j0(x.real)",
         RUSTORCH_FALLBACK="warn",
     )
     assert done.returncode == 0, done.stderr
-    assert "rustorch has no Rust kernel for aten::exp of complex64: it runs on PyTorch's CPU" in done.stderr
+    for op in ("exp", "mul.Tensor"):
+        assert f"rustorch has no Rust kernel for aten::{op} of complex64: it runs on PyTorch's CPU" in done.stderr
     assert "rustorch has no Rust kernel for aten::special_bessel_j0: it runs on PyTorch's CPU" in done.stderr
 
 

@@ -58,22 +58,32 @@ Counts& counts() {
   return *instance;
 }
 
-// That of the first device tensor among the operands; Undefined where there is none.
+// Of which no Rust kernel computes.
+bool is_foreign(at::ScalarType dtype) { return at::isComplexType(dtype) || c10::isFloat8Type(dtype); }
+
+// Which dtype to name: of the device tensors among the operands, the first foreign one, or else the first tensor's;
+// Undefined where there is none.
 at::ScalarType dtype_of(c10::ArrayRef<c10::IValue> operands) {
-  const auto is_ours = [](const at::Tensor& tensor) { return tensor.defined() && tensor.device().type() == kRustorch; };
-  for (const c10::IValue& value : operands) {
-    if (value.isTensor() && is_ours(value.toTensor())) {
-      return value.toTensor().scalar_type();
+  at::ScalarType found = at::ScalarType::Undefined;
+  const auto see = [&found](const at::Tensor& tensor) {
+    if (!tensor.defined() || tensor.device().type() != kRustorch) {
+      return;
     }
-    if (value.isTensorList()) {
+    const at::ScalarType dtype = tensor.scalar_type();
+    if (found == at::ScalarType::Undefined || (is_foreign(dtype) && !is_foreign(found))) {
+      found = dtype;
+    }
+  };
+  for (const c10::IValue& value : operands) {
+    if (value.isTensor()) {
+      see(value.toTensor());
+    } else if (value.isTensorList()) {
       for (const at::Tensor& tensor : value.toTensorVector()) {
-        if (is_ours(tensor)) {
-          return tensor.scalar_type();
-        }
+        see(tensor);
       }
     }
   }
-  return at::ScalarType::Undefined;
+  return found;
 }
 
 // Ops whose kernel for the device is the fallback itself.
