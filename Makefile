@@ -11,7 +11,7 @@ export CARGO_BUILD_JOBS ?= $(MAX_JOBS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check nightly fuzz fuzz-calls readable limits distributed databases torchcts upstream suites \
-	parity conformance libraries bench bench-env bench-peers bench-kernels bench-avx2 build dev wheel clean
+	parity conformance libraries libraries-raise bench bench-env bench-peers bench-kernels bench-avx2 build dev wheel clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -78,6 +78,11 @@ distributed: build
 LIBRARIES := build/libraries-env
 libraries: build $(LIBRARIES)/ready
 	$(LIBRARIES)/bin/python -m pytest -rs tests/libraries tests/test_integration_accelerate.py tests/test_integration_lightning.py
+
+## make libraries-raise   look up today's versions of the libraries, and try them
+libraries-raise: build
+	$(BIN)/python tests/libraries/lock.py
+	@$(MAKE) --no-print-directory libraries
 
 $(LIBRARIES)/ready: tests/libraries/requirements.txt
 	$(BIN)/python -m venv $(LIBRARIES)

@@ -45,6 +45,17 @@ def surprises(results: Results, expected: dict[str, str]) -> list[str]:
     return [what for what in found if what is not None]
 
 
+def tally(results: Results) -> str:
+    """How many cases came out how, in words."""
+    outcomes = Counter(result.outcome for cases in results.values() for result in cases.values())
+    skipped = outcomes.pop("not dense", 0)
+    failed = sum(outcomes[outcome] for outcome in ("fail", "crash"))
+    return (
+        f"{outcomes.total()} cases of {len(results)} entries: {outcomes['pass']} passed, {failed} failed, expected or "
+        f"not, and {skipped} more whose samples or results are not dense"
+    )
+
+
 def totals(results: Results, case: str, specialised: bool) -> tuple[int, int]:
     """How many ops are native in `case` ("forward float32"), of how many that have it."""
     known = [

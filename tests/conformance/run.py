@@ -14,7 +14,7 @@ from pathlib import Path
 from conformance import golden
 from conformance.cases import DTYPES, SAMPLES, Case, Result, cases, expected_failures, ops
 from conformance.pool import run_all
-from conformance.report import coverage, ops_page, surprise, surprises
+from conformance.report import coverage, ops_page, surprise, surprises, tally
 from rustorch_device import _C
 
 ROOT = Path(__file__).parent.parent.parent
@@ -107,6 +107,7 @@ def main() -> int:
         known = store.load(name)
         wanted_cases = [f"{case.check} {case.dtype}" for case in cases(name)]
         results[name] = {case: known[case] for case in wanted_cases if case in known}
+    print(tally(results), flush=True)
     if wanted.coverage:
         wanted.coverage.write_text(coverage(results))
     if wanted.accept:

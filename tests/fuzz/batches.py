@@ -1,6 +1,7 @@
 """Batches of programs, each in a process of its own: one that dies or hangs is told with the program that it ran."""
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,10 @@ from fuzz.arms import Arm
 from fuzz.programs import Program
 from fuzz.script import as_script
 from fuzz.search import search
+
+#: The bytes of address space that a batch may have, of which a usual one takes a third: past them an allocation fails,
+#: and the program that made it is told, where the machine's memory would else end it.
+MOST_MEMORY = 16 << 30
 
 
 @dataclass
@@ -29,6 +34,7 @@ def run_here(examples: int, seed: int, arms: Sequence[Arm], strides: bool, folde
     def before(program: Program, arm: Arm) -> None:
         (folder / "program.py").write_text(as_script(program, arm))
 
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, resource.RLIM_INFINITY))
     summary = search(examples, seed, arms, before, strides)
     failure = ""
     if summary.failure is not None:

@@ -35,13 +35,28 @@ def check_training(model: nn.Module, inputs: torch.Tensor, compiled: bool = Fals
         torch.testing.assert_close(run.eval()(inputs.to(DEVICE)).cpu(), model.eval()(inputs), **tolerance)
 
 
+TIMM = {
+    "resnet10t": {},
+    "convnext_atto": {},
+    "mobilenetv3_small_050": {},
+    "efficientnet_b0": {},
+    "regnetx_002": {},
+    "ghostnet_050": {},
+    "edgenext_xx_small": {},
+    "poolformer_s12": {},
+    "vit_tiny_patch16_224": {"img_size": 64, "depth": 2},
+    "deit_tiny_patch16_224": {"img_size": 64, "depth": 2},
+    "mixer_s32_224": {"img_size": 64},
+    "swin_tiny_patch4_window7_224": {"img_size": 64, "window_size": 4, "depths": (1, 1, 1, 1), "drop_path_rate": 0.0},
+}
+
+
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize("name", ["resnet10t", "convnext_atto", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", TIMM)
 def test_timm(name, compiled):
     timm = library("timm")
     torch.manual_seed(0)
-    size = {"img_size": 64, "depth": 2} if name.startswith("vit") else {}
-    model = timm.create_model(name, num_classes=5, drop_rate=0.0, **size)
+    model = timm.create_model(name, num_classes=5, drop_rate=0.0, **TIMM[name])
     check_training(model, torch.randn(4, 3, 64, 64), compiled, rtol=1e-2, atol=1e-3)
 
 
@@ -63,6 +78,18 @@ def test_timms_optimizers():
                 optimizer.step()
             trained.append(model.weight.detach().cpu())
         torch.testing.assert_close(*trained, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_an_optimizer_of_timm_that_compiles_for_itself_says_what_to_do():
+    library("timm")
+    from timm.optim import create_optimizer_v2
+
+    torch._dynamo.reset()
+    model = nn.Linear(4, 3).to(DEVICE)
+    optimizer = create_optimizer_v2(model, opt="kron", lr=0.01)
+    model(torch.randn(2, 4, device=DEVICE)).sum().backward()
+    with pytest.raises(Exception, match=r"Inductor generates no code for rustorch.*backend='rust_backend'"):
+        optimizer.step()
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
@@ -107,6 +134,39 @@ def test_torchmetrics(name):
     computed = there.compute()
     assert computed.device.type == DEVICE
     torch.testing.assert_close(computed.cpu(), metric.compute(), rtol=1e-4, atol=1e-5)
+
+
+OF_SPARSE = [
+    "AdjustedMutualInfoScore",
+    "AdjustedRandScore",
+    "CompletenessScore",
+    "FowlkesMallowsIndex",
+    "HomogeneityScore",
+    "MutualInfoScore",
+    "NormalizedMutualInfoScore",
+    "RandScore",
+    "VMeasureScore",
+]
+
+
+@pytest.mark.parametrize("name", ["CalinskiHarabaszScore", "DaviesBouldinScore", "DunnIndex", *OF_SPARSE])
+def test_metrics_of_clusters(name):
+    """Nine of them count by sparse tensors, and say so on the device; on the CPU they take what came from there."""
+    library("torchmetrics")
+    from torchmetrics import clustering
+
+    generator = torch.Generator().manual_seed(0)
+    labels, others = (torch.randint(0, 3, (40,), generator=generator) for _ in range(2))
+    given = (labels, others) if name in OF_SPARSE else (torch.randn(40, 2, generator=generator), labels)
+    expected = getattr(clustering, name)()
+    expected.update(*given)
+    metric = getattr(clustering, name)().to(DEVICE)
+    metric.update(*(value.to(DEVICE) for value in given))
+    if name in OF_SPARSE:
+        with pytest.raises(NotImplementedError, match="rustorch has dense tensors only"):
+            metric.compute()
+        metric = metric.cpu()
+    torch.testing.assert_close(metric.compute().cpu(), expected.compute(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
@@ -228,39 +288,18 @@ def test_torch_geometric():
         assert all(parameter.grad is not None for parameter in there.parameters())
 
 
-def test_torchao():
-    library("torchao")
-    from torchao.quantization import Int8WeightOnlyConfig, quantize_
-
+@pytest.mark.parametrize(
+    "name", ["Int8WeightOnlyConfig", "Int8DynamicActivationInt8WeightConfig", "IntxWeightOnlyConfig"]
+)
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_torchao(name, compiled):
+    quantization = library("torchao.quantization")
+    torch._dynamo.reset()
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(32, 16)).to(torch.bfloat16)
+    model = nn.Sequential(nn.Linear(128, 64)).to(torch.bfloat16)
     there = copy.deepcopy(model).to(DEVICE)
-    quantize_(model, Int8WeightOnlyConfig())
-    quantize_(there, Int8WeightOnlyConfig())
-    x = torch.randn(4, 32, dtype=torch.bfloat16)
-    torch.testing.assert_close(there(x.to(DEVICE)).cpu(), model(x), rtol=2e-2, atol=2e-2)
-
-
-def test_a_gymnasium_loop():
-    gymnasium = library("gymnasium")
-    torch.manual_seed(0)
-    policy = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 2)).to(DEVICE)
-    optimizer = torch.optim.Adam(policy.parameters(), lr=0.02)
-    environment = gymnasium.make("CartPole-v1")
-    before = policy[0].weight.detach().clone()
-    for episode in range(3):
-        state, _ = environment.reset(seed=episode)
-        log_probabilities, rewards, done = [], [], False
-        while not done:
-            actions = torch.distributions.Categorical(logits=policy(torch.as_tensor(state, device=DEVICE)))
-            action = actions.sample()
-            log_probabilities.append(actions.log_prob(action))
-            state, reward, ended, cut, _ = environment.step(action.item())
-            rewards.append(reward)
-            done = ended or cut
-        returns = torch.tensor(rewards, dtype=torch.float32, device=DEVICE).flip(0).cumsum(0).flip(0)
-        loss = -(torch.stack(log_probabilities) * (returns - returns.mean())).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert (policy[0].weight != before).any() and policy[0].weight.isfinite().all()
+    quantization.quantize_(model, getattr(quantization, name)())
+    quantization.quantize_(there, getattr(quantization, name)())
+    run = torch.compile(there, backend=BACKEND) if compiled else there
+    x = torch.randn(4, 128, dtype=torch.bfloat16)
+    torch.testing.assert_close(run(x.to(DEVICE)).cpu(), model(x), rtol=2e-2, atol=2e-2)

@@ -76,6 +76,26 @@ def test_a_family_trains_as_on_the_cpu(family):
         torch.testing.assert_close(gradients[name].cpu(), gradient, rtol=1e-2, atol=1e-4, msg=lambda m, n=name: n + m)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_compiled_family_trains_as_it_does_eager(family):
+    torch._dynamo.reset()
+    model, eager = small(family).to("rustorch"), small(family).to("rustorch")
+    run = torch.compile(model, backend="rust_backend")
+    tokens = TOKENS.to("rustorch")
+    losses = []
+    for of in (run, eager):
+        output = of(input_ids=tokens, labels=tokens)
+        output.loss.backward()
+        losses.append(output.loss.detach())
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)
+    expected = {name: p.grad for name, p in eager.named_parameters() if p.grad is not None}
+    for name, parameter in model.named_parameters():
+        if name in expected:
+            difference = (parameter.grad - expected[name]).norm()
+            assert difference <= 1e-3 * expected[name].norm() + 1e-5, name
+    assert expected
+
+
 WAYS = {
     "greedy": {},
     "beams": {"num_beams": 3},
@@ -115,6 +135,18 @@ def test_a_static_cache_is_compiled():
         tokens = generate(small().to("rustorch"), cache_implementation="static", compile_config=compiled)
     assert tokens == generate(small())
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+
+
+def test_continuous_batching():
+    """Many requests at once, over a cache that is no larger than they need."""
+    settings = transformers.GenerationConfig(max_new_tokens=8, do_sample=False, eos_token_id=-1)
+    cache = transformers.ContinuousBatchingConfig(num_blocks=32)
+    requests = [[1, *range(3, 3 + length)] for length in (5, 9, 14, 7)]
+    answers = []
+    for device in ("cpu", "rustorch"):
+        given = small().to(device).generate_batch(requests, settings, continuous_batching_config=cache)
+        answers.append([answer.generated_tokens for answer in given.values()])
+    assert len(answers[0]) == len(requests) and answers[1] == answers[0]
 
 
 @pytest.mark.parametrize("device_map", ["rustorch", "auto", {"": "rustorch"}])
