@@ -10,7 +10,7 @@ torchaudio = pytest.importorskip("torchaudio", reason="torchaudio is not install
 from torchaudio import functional, transforms  # noqa: E402
 
 # Spectra are complex numbers, and those are PyTorch's CPU kernels'.
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.allow_fallback]
+pytestmark = pytest.mark.allow_fallback
 DEVICE = "rustorch"
 
 WAVES = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0))

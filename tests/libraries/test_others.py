@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.allow_fallback]
+pytestmark = pytest.mark.allow_fallback
 DEVICE, BACKEND = "rustorch", "rust_backend"
 
 
@@ -193,23 +193,8 @@ def test_safetensors(tmp_path):
     assert torch.equal(other.weight, model.weight) and other.weight.device.type == DEVICE
 
 
-def test_diffusers():
-    diffusers = library("diffusers")
-    torch.manual_seed(0)
-    sizes = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1, "sample_size": 8}
-    blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
-    unet = diffusers.UNet2DModel(in_channels=1, out_channels=1, attention_head_dim=4, **sizes, **blocks)
-    images = []
-    for device in ("cpu", DEVICE):
-        pipe = diffusers.DDIMPipeline(copy.deepcopy(unet), diffusers.DDIMScheduler()).to(device)
-        pipe.set_progress_bar_config(disable=True)
-        generator = torch.Generator().manual_seed(1)
-        images.append(pipe(num_inference_steps=3, generator=generator, output_type="np").images)
-        assert pipe.device.type == device
-    assert abs(images[0] - images[1]).max() < 1e-3
-
-
-def test_kornia():
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_kornia(compiled):
     kornia = library("kornia")
     image = torch.rand(2, 3, 16, 16)
     for function in (
@@ -220,7 +205,9 @@ def test_kornia():
         lambda x: kornia.geometry.rotate(x, torch.tensor([30.0, 40.0], device=x.device)),
         lambda x: kornia.enhance.equalize(x),
     ):
-        torch.testing.assert_close(function(image.to(DEVICE)).cpu(), function(image), rtol=1e-3, atol=1e-4)
+        torch._dynamo.reset()
+        run = torch.compile(function, backend=BACKEND) if compiled else function
+        torch.testing.assert_close(run(image.to(DEVICE)).cpu(), function(image), rtol=1e-3, atol=1e-4)
 
 
 def test_gpytorch():
@@ -252,7 +239,17 @@ def test_gpytorch():
     torch.testing.assert_close(*means, rtol=1e-2, atol=1e-3)
 
 
-def test_skorch():
+def test_a_compiled_kernel_of_gpytorch():
+    gpytorch = library("gpytorch")
+    torch._dynamo.reset()
+    kernel = gpytorch.kernels.ScaleKernel(gpytorch.kernels.RBFKernel()).to(DEVICE)
+    x = torch.linspace(0, 1, 12, device=DEVICE)
+    compiled = torch.compile(lambda x: kernel(x).to_dense(), backend=BACKEND)
+    torch.testing.assert_close(compiled(x), kernel(x).to_dense())
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_skorch(compiled):
     skorch = library("skorch")
     import numpy
 
@@ -267,13 +264,15 @@ def test_skorch():
         max_epochs=8,
         device=DEVICE,
         verbose=0,
+        **({"compile": True, "compile__backend": BACKEND} if compiled else {}),
     )
     net.fit(x, y)
     assert next(net.module_.parameters()).device.type == DEVICE
     assert net.score(x, y) > 0.9
 
 
-def test_torch_geometric():
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_torch_geometric(compiled):
     library("torch_geometric")
     from torch_geometric.data import Data
     from torch_geometric.nn import GATConv, GCNConv, SAGEConv
@@ -282,7 +281,9 @@ def test_torch_geometric():
     data = Data(x=torch.randn(10, 4), edge_index=edges)
     for layer in (GCNConv(4, 3), SAGEConv(4, 3), GATConv(4, 3, heads=2)):
         there, moved = copy.deepcopy(layer).to(DEVICE), data.clone().to(DEVICE)
-        expected, actual = layer(data.x, data.edge_index), there(moved.x, moved.edge_index)
+        torch._dynamo.reset()
+        run = torch.compile(there, backend=BACKEND) if compiled else there
+        expected, actual = layer(data.x, data.edge_index), run(moved.x, moved.edge_index)
         torch.testing.assert_close(actual.detach().cpu(), expected.detach(), rtol=1e-4, atol=1e-5)
         actual.sum().backward()
         assert all(parameter.grad is not None for parameter in there.parameters())

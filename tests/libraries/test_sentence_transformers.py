@@ -9,7 +9,7 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 
 import rustorch_device.integrations.accelerate  # noqa: E402, F401
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.allow_fallback]
+pytestmark = pytest.mark.allow_fallback
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "the", "cat", "dog", "sat", "on", "mat", "ran", "slow"]
 SENTENCES = ["the cat sat on the mat", "a dog ran", "slow cat"]
 
@@ -35,6 +35,10 @@ def test_sentences_are_encoded_as_on_the_cpu(folder):
     torch.testing.assert_close(encoded["rustorch"], encoded["cpu"], rtol=1e-3, atol=1e-4)
     there = model.encode(SENTENCES, convert_to_tensor=True)
     assert there.device.type == "rustorch"
+    torch._dynamo.reset()
+    model.compile(backend="rust_backend")
+    compiled = torch.as_tensor(model.encode(SENTENCES))
+    torch.testing.assert_close(compiled, encoded["rustorch"], rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_learns(folder):

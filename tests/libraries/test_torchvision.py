@@ -10,7 +10,6 @@ torchvision = pytest.importorskip("torchvision", reason="torchvision is not inst
 
 from torchvision import models, ops  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")
 DEVICE = "rustorch"
 
 CORNERS = torch.rand(50, 4, generator=torch.Generator().manual_seed(0)) * 20
@@ -113,10 +112,14 @@ SEEING = {
 }
 
 
-@pytest.mark.parametrize("name", SEEING)
-def test_segmentation_and_video(name):
+CASES = [(name, False) for name in SEEING] + [(name, True) for name in ("lraspp_mobilenet_v3_large", "r3d_18")]
+
+
+@pytest.mark.parametrize(("name", "compiled"), CASES)
+def test_segmentation_and_video(name, compiled):
     """As near to f64's results as the CPU's f32 is."""
     torch.manual_seed(0)
+    torch._dynamo.reset()
     backbone = {"weights_backbone": None} if len(SEEING[name]) == 3 else {}
     model = models.get_model(name, weights=None, num_classes=4, **backbone)
     for part in model.modules():
@@ -126,7 +129,8 @@ def test_segmentation_and_video(name):
     outputs, gradients = [], []
     for device, dtype in (("cpu", torch.float64), ("cpu", torch.float32), (DEVICE, torch.float32)):
         there = copy.deepcopy(model).to(device, dtype).train()
-        output = there(x.to(device, dtype))
+        run = torch.compile(there, backend="rust_backend") if compiled and device == DEVICE else there
+        output = run(x.to(device, dtype))
         output = output["out"] if isinstance(output, dict) else output
         output.square().mean().backward()
         outputs.append(output.detach().cpu().double())

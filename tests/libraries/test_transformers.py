@@ -8,7 +8,7 @@ pytest.importorskip("accelerate", reason="accelerate is not installed: `make lib
 
 import rustorch_device.integrations.accelerate  # noqa: E402, F401
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.allow_fallback]
+pytestmark = pytest.mark.allow_fallback
 
 SIZES = {
     "hidden_size": 32,

@@ -7,7 +7,6 @@ import torch
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed: `make libraries` installs it")
 
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 WORDS = {
     "hidden_size": 32,
