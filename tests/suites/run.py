@@ -198,7 +198,7 @@ def page(summaries: list[Summary], others: str = "") -> str:
     lines += [line for line, cells in kept if cells[0] in SUITES]
     lines += ["", "| expected failures | suite | cases |", "|---|---|---|"]
     for summary in summaries:
-        for reason, count in summary.reasons.most_common():
+        for reason, count in sorted(summary.reasons.items(), key=lambda item: (-item[1], item[0])):
             lines.append(f"| {' '.join(reason.split())} | {summary.suite} | {count} |")
     lines += [line for line, cells in kept if cells[-2] in SUITES]
     return "\n".join(lines)
