@@ -132,7 +132,11 @@ def through_an_op_of_ones_own(d: Drawing) -> None:
 
 def made_complex(d: Drawing) -> None:
     x = d.pick(single_or_double)
-    options = [f"torch.complex({x}, {x} + 1)", f"torch.complex({x}, {alike(x, d)})", f"{x} * 1j"]
+    if d.chance(3):
+        other = alike(x, d)
+        d.value(f"torch.complex({x}, {other})", x, other)
+        return
+    options = [f"torch.complex({x}, {x} + 1)", f"{x} * 1j"]
     if d.tensor(x).dim() and d.tensor(x).shape[-1] == 2:
         options.append(f"torch.view_as_complex({x}.contiguous())")
     d.value(d.choice(options), x)
