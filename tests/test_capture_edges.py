@@ -346,3 +346,33 @@ def test_a_view_of_an_argument_that_lies_apart_and_was_written(device, dynamic):
             assert view.untyped_storage()._cdata == given.untyped_storage()._cdata
         given.zero_()
         assert not any(view.any() for view in (actual if isinstance(actual, tuple) else (actual,)))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_results_are_views_of_has_all_of_their_elements(device):
+    """A graph that writes to one of another's results is given their base alone."""
+
+    def broken(x):
+        y = -x
+        nothing, rest = y.split([0, 3], 0)
+        turned = y.permute(0, 1)
+        torch._dynamo.graph_break()
+        turned.add_(x)
+        return nothing, turned, rest + 1
+
+    def apart(x):
+        y = -x
+        first, second = y[:, :2], y[:, 2:]
+        torch._dynamo.graph_break()
+        second.mul_(2)
+        return first + 1, second, first
+
+    for function in (broken, apart):
+        x = torch.arange(12.0).view(3, 4)
+        check(function, (x,), (x.clone(),), device=device)
+    halves = torch.compile(lambda x: (x * 2).split(2, 1), backend="rust_backend")
+    first, second = halves(torch.ones(3, 4, device=device))
+    assert first._base is second._base and first._base.numel() == 12
+    assert first._version == second._version
+    first.zero_()
+    assert first._version == second._version == 1 and second.sum() == 12

@@ -57,6 +57,64 @@ void share_versions(const at::Tensor& tensor, const at::Tensor& base) {
   }
 }
 
+// The elements of the storage that it reaches, from the first to behind the last.
+std::pair<int64_t, int64_t> extent_of(const Result& result) {
+  int64_t end = result.offset + 1;
+  for (size_t dim = 0; dim < result.sizes.size(); ++dim) {
+    if (result.sizes[dim] == 0) {
+      return {result.offset, result.offset};
+    }
+    end += (result.sizes[dim] - 1) * result.strides[dim];
+  }
+  return {result.offset, end};
+}
+
+bool is_same_view(const Result& a, const Result& b) {
+  return a.sizes == b.sizes && a.strides == b.strides && a.offset == b.offset;
+}
+
+// Whether `base` has every element of `other`, both over one storage.
+bool has_all_of(const Result& base, const Result& other) {
+  if (base.dtype != other.dtype || base.is_conj != other.is_conj || base.is_neg != other.is_neg) {
+    // No view of a base anyway (`view_on`).
+    return true;
+  }
+  const auto [start, end] = extent_of(base);
+  const auto [first, last] = extent_of(other);
+  const bool is_dense = c10::multiply_integers(base.sizes) == end - start;
+  return is_same_view(base, other) || (is_dense && start <= first && last <= end);
+}
+
+// What the results of each storage are views of. A base must have all of their elements: AOTAutograd hands the base
+// alone to the next graph, and its writes to a view of it.
+std::vector<Result> bases_of(const std::vector<Result>& results, const std::vector<size_t>& bytes) {
+  std::vector<Result> bases(bytes.size());
+  for (size_t storage = 0; storage < bytes.size(); ++storage) {
+    std::vector<const Result*> views;
+    for (const Result& result : results) {
+      if (!result.of_input && result.storage == storage) {
+        views.push_back(&result);
+      }
+    }
+    if (views.empty()) {
+      continue;
+    }
+    const auto base = std::find_if(views.begin(), views.end(), [&](const Result* candidate) {
+      return std::all_of(views.begin(), views.end(), [&](const Result* view) { return has_all_of(*candidate, *view); });
+    });
+    if (base != views.end()) {
+      bases[storage] = **base;
+    } else {
+      bases[storage] = *views.front();
+      const auto count = static_cast<int64_t>(bytes[storage] / c10::elementSize(views.front()->dtype));
+      bases[storage].sizes = {count};
+      bases[storage].strides = {1};
+      bases[storage].offset = 0;
+    }
+  }
+  return bases;
+}
+
 // A further result over the memory of `base`, a result as well: a view that autograd knows of, where it can be one.
 at::Tensor view_on(const at::Tensor& base, const c10::Storage& storage, const Result& result) {
   if (base.scalar_type() == result.dtype && base.is_conj() == result.is_conj && base.is_neg() == result.is_neg &&
@@ -84,7 +142,8 @@ Program::Program(rust::Box<ffi::Program> program, std::vector<Argument> argument
     : program_(std::move(program)),
       arguments_(std::move(arguments)),
       results_(std::move(results)),
-      result_bytes_(std::move(result_bytes)) {
+      result_bytes_(std::move(result_bytes)),
+      bases_(bases_of(results_, result_bytes_)) {
   for (size_t index = 0; index < arguments_.size(); ++index) {
     if (arguments_[index].storage == first_of_storage_.size()) {
       first_of_storage_.push_back(index);
@@ -235,6 +294,7 @@ std::vector<at::Tensor> Program::execute(const Tensors& tensors, Addresses& inpu
   Storages fresh(result_bytes_.size());
   // What the results of each storage are views of: they share its version counter, as in eager.
   c10::SmallVector<at::Tensor, 4> bases(result_bytes_.size());
+  c10::SmallVector<bool, 4> is_given(result_bytes_.size());
   std::vector<at::Tensor> results;
   results.reserve(results_.size());
   for (const Result& result : results_) {
@@ -247,11 +307,15 @@ std::vector<at::Tensor> Program::execute(const Tensors& tensors, Addresses& inpu
     }
     if (!fresh[storage]) {
       fresh[storage] = storage_of(outputs[storage], result_bytes_[storage], result.on_cpu);
-      results.push_back(view_of(fresh[storage], result));
-      bases[storage] = results.back();
-      continue;
+      bases[storage] = view_of(fresh[storage], bases_[storage]);
     }
-    results.push_back(view_on(bases[storage], fresh[storage], result));
+    if (!is_given[storage] && is_same_view(result, bases_[storage]) && result.dtype == bases_[storage].dtype &&
+        result.is_conj == bases_[storage].is_conj && result.is_neg == bases_[storage].is_neg) {
+      is_given[storage] = true;
+      results.push_back(bases[storage]);
+    } else {
+      results.push_back(view_on(bases[storage], fresh[storage], result));
+    }
   }
   return results;
 }

@@ -91,6 +91,9 @@ class Program {
   std::vector<Result> results_;
   // Bytes of each storage that a run allocates.
   std::vector<size_t> result_bytes_;
+  // For each storage that a run allocates, what its results are views of: the first of them that has all elements of
+  // the others, or, where none has, a tensor of the whole storage that is no result.
+  std::vector<Result> bases_;
   // For each distinct input storage, the first argument of it.
   std::vector<size_t> first_of_storage_;
   std::vector<size_t> written_;
