@@ -1,6 +1,7 @@
 #include "graph/program.h"
 
 #include <ATen/Context.h>
+#include <ATen/EmptyTensor.h>
 #include <ATen/record_function.h>
 #include <c10/core/CPUAllocator.h>
 
@@ -57,32 +58,18 @@ void share_versions(const at::Tensor& tensor, const at::Tensor& base) {
   }
 }
 
-// The elements of the storage that it reaches, from the first to behind the last.
-std::pair<int64_t, int64_t> extent_of(const Result& result) {
-  int64_t end = result.offset + 1;
-  for (size_t dim = 0; dim < result.sizes.size(); ++dim) {
-    if (result.sizes[dim] == 0) {
-      return {result.offset, result.offset};
-    }
-    end += (result.sizes[dim] - 1) * result.strides[dim];
-  }
-  return {result.offset, end};
-}
-
-bool is_same_view(const Result& a, const Result& b) {
-  return a.sizes == b.sizes && a.strides == b.strides && a.offset == b.offset;
-}
-
 // Whether `base` has every element of `other`, both over one storage.
 bool has_all_of(const Result& base, const Result& other) {
   if (base.dtype != other.dtype || base.is_conj != other.is_conj || base.is_neg != other.is_neg) {
     // No view of a base anyway (`view_on`).
     return true;
   }
-  const auto [start, end] = extent_of(base);
-  const auto [first, last] = extent_of(other);
-  const bool is_dense = c10::multiply_integers(base.sizes) == end - start;
-  return is_same_view(base, other) || (is_dense && start <= first && last <= end);
+  // The element behind the last one; 0 where there is none.
+  const auto end_of = [](const Result& result) {
+    return static_cast<int64_t>(at::detail::computeStorageNbytes(result.sizes, result.strides, 1, result.offset));
+  };
+  const bool is_dense = c10::multiply_integers(base.sizes) == end_of(base) - base.offset;
+  return base == other || (is_dense && base.offset <= other.offset && end_of(other) <= end_of(base));
 }
 
 // What the results of each storage are views of. A base must have all of their elements: AOTAutograd hands the base
@@ -162,6 +149,14 @@ Program::Program(rust::Box<ffi::Program> program, std::vector<Argument> argument
   for (const Result& result : results_) {
     if (result.of_input) {
       wanted[result.storage] = true;
+    }
+  }
+  std::vector<bool> is_given(result_bytes_.size());
+  for (const Result& result : results_) {
+    const bool is_base = !result.of_input && !is_given[result.storage] && result == bases_[result.storage];
+    is_base_.push_back(is_base);
+    if (is_base) {
+      is_given[result.storage] = true;
     }
   }
   for (Argument& argument : arguments_) {
@@ -294,7 +289,6 @@ std::vector<at::Tensor> Program::execute(const Tensors& tensors, Addresses& inpu
   Storages fresh(result_bytes_.size());
   // What the results of each storage are views of: they share its version counter, as in eager.
   c10::SmallVector<at::Tensor, 4> bases(result_bytes_.size());
-  c10::SmallVector<bool, 4> is_given(result_bytes_.size());
   std::vector<at::Tensor> results;
   results.reserve(results_.size());
   for (const Result& result : results_) {
@@ -309,9 +303,7 @@ std::vector<at::Tensor> Program::execute(const Tensors& tensors, Addresses& inpu
       fresh[storage] = storage_of(outputs[storage], result_bytes_[storage], result.on_cpu);
       bases[storage] = view_of(fresh[storage], bases_[storage]);
     }
-    if (!is_given[storage] && is_same_view(result, bases_[storage]) && result.dtype == bases_[storage].dtype &&
-        result.is_conj == bases_[storage].is_conj && result.is_neg == bases_[storage].is_neg) {
-      is_given[storage] = true;
+    if (is_base_[results.size()]) {
       results.push_back(bases[storage]);
     } else {
       results.push_back(view_on(bases[storage], fresh[storage], result));

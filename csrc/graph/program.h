@@ -26,6 +26,8 @@ struct Result {
   // Whether its elements are to be taken with the other sign of their imaginary part, or of both.
   bool is_conj = false;
   bool is_neg = false;
+
+  bool operator==(const Result&) const = default;
 };
 
 // What an argument must look like.
@@ -94,6 +96,8 @@ class Program {
   // For each storage that a run allocates, what its results are views of: the first of them that has all elements of
   // the others, or, where none has, a tensor of the whole storage that is no result.
   std::vector<Result> bases_;
+  // By result: whether it is the base of its storage itself.
+  std::vector<bool> is_base_;
   // For each distinct input storage, the first argument of it.
   std::vector<size_t> first_of_storage_;
   std::vector<size_t> written_;
