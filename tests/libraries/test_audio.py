@@ -5,6 +5,8 @@ import copy
 import pytest
 import torch
 
+from libraries.comparing import check_trains_as_on_the_cpu
+
 torchaudio = pytest.importorskip("torchaudio", reason="torchaudio is not installed: `make libraries` installs it")
 
 from torchaudio import functional, transforms  # noqa: E402
@@ -60,7 +62,6 @@ def test_rnnt_loss():
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_wav2vec2(compiled):
-    torch._dynamo.reset()
     torch.manual_seed(0)
     model = torchaudio.models.wav2vec2_model(
         extractor_mode="group_norm",
@@ -80,15 +81,9 @@ def test_wav2vec2(compiled):
         encoder_layer_drop=0.0,
         aux_num_out=5,
     )
-    outputs, gradients = [], []
-    for device in ("cpu", DEVICE):
-        there = copy.deepcopy(model).to(device)
-        run = torch.compile(there, backend="rust_backend") if compiled and device == DEVICE else there
+
+    def step(run, device):
         output = run(WAVES.to(device))[0]
-        output.square().mean().backward()
-        outputs.append(output.detach().cpu())
-        gradients.append({name: p.grad.cpu() for name, p in there.named_parameters() if p.grad is not None})
-    torch.testing.assert_close(*outputs, rtol=1e-3, atol=1e-4)
-    assert gradients[0] and gradients[1].keys() == gradients[0].keys()
-    for name, gradient in gradients[0].items():
-        assert (gradients[1][name] - gradient).norm() <= 1e-3 * gradient.norm() + 1e-6, name
+        return output, output.square().mean()
+
+    check_trains_as_on_the_cpu(lambda: copy.deepcopy(model), step, compiled)

@@ -6,6 +6,8 @@ import inspect
 import pytest
 import torch
 
+from libraries.comparing import check_trains_as_on_the_cpu
+
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: `make libraries` installs it")
 
 DEVICE = "rustorch"
@@ -20,20 +22,13 @@ def network() -> torch.nn.Module:
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_a_network_trains_as_on_the_cpu(compiled):
-    torch._dynamo.reset()
     images, times = torch.randn(2, 1, 8, 8), torch.tensor([3, 5])
-    outputs, gradients = [], []
-    for device in ("cpu", DEVICE):
-        there = network().to(device)
-        run = torch.compile(there, backend="rust_backend") if compiled and device == DEVICE else there
+
+    def step(run, device):
         output = run(images.to(device), times.to(device)).sample
-        output.square().mean().backward()
-        outputs.append(output.detach().cpu())
-        gradients.append({name: p.grad.cpu() for name, p in there.named_parameters() if p.grad is not None})
-    torch.testing.assert_close(*outputs, rtol=1e-3, atol=1e-4)
-    assert gradients[0] and gradients[1].keys() == gradients[0].keys()
-    for name, gradient in gradients[0].items():
-        assert (gradients[1][name] - gradient).norm() <= 1e-3 * gradient.norm() + 1e-6, name
+        return output, output.square().mean()
+
+    check_trains_as_on_the_cpu(network, step, compiled)
 
 
 SCHEDULERS = [

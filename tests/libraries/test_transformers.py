@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from libraries.comparing import SIZES
+
 transformers = pytest.importorskip("transformers", reason="transformers is not installed: `make libraries` installs it")
 pytest.importorskip("accelerate", reason="accelerate is not installed: `make libraries` installs it")
 
@@ -10,17 +12,6 @@ import rustorch_device.integrations.accelerate  # noqa: E402, F401
 
 pytestmark = pytest.mark.allow_fallback
 
-SIZES = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "vocab_size": 64,
-    "max_position_embeddings": 64,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
 #: Families of language models, with what each needs beside the sizes.
 FAMILIES = {
     "llama": {"num_key_value_heads": 2},

@@ -7,7 +7,6 @@ import unittest
 
 import torch
 import transformers
-from transformers.testing_utils import torch_device
 from transformers_tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor
 
 BATCH, LENGTH, VOCABULARY, WIDTH, HEADS, LAYERS = 2, 7, 99, 32, 4, 2
@@ -110,5 +109,3 @@ for prefix, (family, extra) in ENCODERS.items():
 for prefix, family, first_tokens in (("ViT", "vit", 1), ("DeiT", "deit", 2)):
     declare(prefix, VisionTester(family, first_tokens), ["Model", "ForImageClassification"])
     globals()[f"{prefix}Test"].test_resize_embeddings = False
-
-assert torch_device
